@@ -1,0 +1,73 @@
+"""Neural-network weight initialization at the speed of the memory."""
+
+from fastinit.fans import Fans, fans, gain
+from fastinit.fill import array, fill, words
+from fastinit.initializers import (
+    Initializer,
+    constant,
+    glorot_normal,
+    glorot_truncated_normal,
+    glorot_uniform,
+    he_normal,
+    he_truncated_normal,
+    he_uniform,
+    kaiming_normal,
+    kaiming_truncated_normal,
+    kaiming_uniform,
+    lecun_normal,
+    lecun_truncated_normal,
+    lecun_uniform,
+    normal,
+    ones,
+    parse,
+    truncated_normal,
+    uniform,
+    variance_scaling,
+    xavier_normal,
+    xavier_truncated_normal,
+    xavier_uniform,
+    zeros,
+)
+from fastinit.keys import STREAM_FORMAT
+from fastinit.laws import Constant, Law, Normal, TruncatedNormal, Uniform
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "STREAM_FORMAT",
+    "Constant",
+    "Fans",
+    "Initializer",
+    "Law",
+    "Normal",
+    "TruncatedNormal",
+    "Uniform",
+    "array",
+    "constant",
+    "fans",
+    "fill",
+    "gain",
+    "glorot_normal",
+    "glorot_truncated_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_truncated_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_truncated_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_truncated_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "parse",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "words",
+    "xavier_normal",
+    "xavier_truncated_normal",
+    "xavier_uniform",
+    "zeros",
+]

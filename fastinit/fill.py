@@ -1,0 +1,345 @@
+"""`fill`, `array` and `words`: check, lay the buffer out as tiles, hand the tiles to the threads."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from fastinit.initializers import Initializer, Shape
+from fastinit.keys import key_of, stream_of
+from fastinit.laws import Constant
+from fastinit.parallel import run, thread_count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastinit.prepare import Prepared
+
+Progress = bool | Callable[[int, int], object] | None
+FloatName = Literal["float16", "bfloat16", "float32", "float64"]
+Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
+
+MOST_ELEMENTS = 1 << 52  # of a tensor: an element's retries have a block of their own
+STREAMING_BYTES = 4 << 20  # a buffer from this size on does not stay in the cache: it is stored past it
+TASK_BYTES = 8 << 20  # a thread's task: a few milliseconds, so that an interrupt is answered soon
+LEAST_TASK_BYTES = 128 << 10  # below, a second thread costs more than it brings
+
+
+def fill(
+    out: Array,
+    init: Initializer,
+    *,
+    seed: int,
+    name: str | int,
+    global_shape: Sequence[int] | None = None,
+    global_offset: Sequence[int] | None = None,
+    threads: int | None = None,
+    progress: Progress = None,
+) -> Array:
+    """Fill an array, or one shard of a larger tensor, in place.
+
+    An element's value is a function of (seed, name, index in the global tensor, law, precision) alone: not of threads,
+    memory layout, sharding or processor.
+
+    Parameters
+    ----------
+    out
+        A writable NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides, alignment and
+        number of axes; empty and memory-mapped ones too. `zeros`, `ones` and `constant` also fill integers and booleans.
+    init
+        What to fill it with: a factory's result, such as ``he_normal()``.
+    seed
+        In [0, 2**64).
+    name
+        The tensor's name, which selects its stream: a string, or an integer in [0, 2**63). Tensors that share seed and
+        name get the same values; give every tensor its own.
+    global_shape
+        The shape of the whole tensor, where ``out`` is a region of it; the fans come from it.
+    global_offset
+        Where in the tensor the region begins; zeros by default.
+    threads
+        How many; by default ``FASTINIT_NUM_THREADS``, else the CPUs that this process may use.
+    progress
+        True for a bar, or a function that is called with (bytes done, bytes in all).
+
+    Returns
+    -------
+    numpy.ndarray
+        ``out``.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of its kind, before anything is written.
+    ValueError
+        If a value is not allowed, before anything is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastinit import fill, normal
+    >>> whole = fill(np.empty((4, 6), np.float32), normal(), seed=0, name="w")
+    >>> shard = fill(np.empty((2, 3), np.float32), normal(), seed=0, name="w", global_shape=(4, 6), global_offset=(2, 3))
+    >>> bool((shard == whole[2:, 3:]).all())
+    True
+    """
+    if not isinstance(init, Initializer):
+        raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {init!r}")
+    key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
+    shape, offset = _region(_checked(out).shape, global_shape, global_offset)
+    if out.size == 0:
+        return out
+    law = init.law(shape)
+    if isinstance(law, Constant):
+        from fastinit.prepare import constant_of
+
+        value = constant_of(law, out.dtype)
+        jobs = _slices(out, value)
+    else:
+        if out.dtype.kind in "iub":
+            raise TypeError(f"out of {out.dtype.name} takes only zeros, ones and constant, got {init!r}")
+        from fastinit.prepare import prepare
+
+        jobs = _tiles(out, shape, offset, prepare(law, out.dtype), key, stream)
+    _work(*jobs, out.nbytes, threads, progress)
+    return out
+
+
+def array(
+    shape: int | Sequence[int],
+    init: Initializer,
+    *,
+    seed: int,
+    name: str | int,
+    dtype: Any = "float32",
+    threads: int | None = None,
+    progress: Progress = None,
+) -> np.ndarray[Any, Any]:
+    """Allocate a C-contiguous array and `fill` it.
+
+    Parameters
+    ----------
+    shape
+        Of the array.
+    dtype
+        ``"float16"``, ``"bfloat16"``, ``"float32"``, ``"float64"`` or what NumPy takes for one; for constants, integers
+        and booleans too.
+    init, seed, name, threads, progress
+        As for `fill`.
+
+    Examples
+    --------
+    >>> from fastinit import array, he_normal
+    >>> array((2, 3), he_normal(), seed=0, name="w", dtype="bfloat16").dtype
+    dtype(bfloat16)
+    """
+    sizes = tuple(operator.index(size) for size in (shape if isinstance(shape, Sequence) else (shape,)))
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"shape must have no negative size, got {sizes}")
+    out = np.empty(sizes, dtype_of(dtype))
+    return fill(out, init, seed=seed, name=name, threads=threads, progress=progress)
+
+
+def words(
+    count: int, *, seed: int, name: str | int, start: int = 0, threads: int | None = None
+) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """The raw stream of a tensor: ``count`` 32-bit Philox words from number ``start`` on.
+
+    Word n is word n % 4 of the block n // 4: what the element n of a float32 tensor is made from.
+
+    Examples
+    --------
+    >>> from fastinit import words
+    >>> [hex(word) for word in words(4, seed=0, name=0).tolist()]  # the known answer of Philox4x32-10
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    """
+    key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
+    count, start = operator.index(count), operator.index(start)
+    if count < 0 or start < 0 or start + count > 4 * MOST_ELEMENTS:
+        raise ValueError(f"start and count must name words in [0, 2**54), got start={start}, count={count}")
+    from fastinit.kernels.cpu import AS_IS
+    from fastinit.kernels.draws import WordsDraw
+    from fastinit.prepare import Prepared
+
+    out = np.empty(count, np.uint32)
+    if count:
+        nothing = np.float32(0)
+        raw = Prepared(WordsDraw(np.float32(0)), nothing, nothing, AS_IS)
+        _work(*_tiles(out, (start + count,), (start,), raw, key, stream), out.nbytes, threads, None)
+    return out
+
+
+def dtype_of(dtype: Any) -> np.dtype[Any]:
+    """NumPy's dtype of a name, ``"bfloat16"`` among them.
+
+    Examples
+    --------
+    >>> dtype_of("bfloat16").itemsize
+    2
+    """
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(dtype)
+
+
+def _checked(out: Array) -> Array:
+    """The array, if it can be filled."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    floating = out.dtype.name in ("float16", "bfloat16", "float32", "float64")
+    if not (floating or out.dtype.kind in "iub") or not out.dtype.isnative:
+        raise TypeError(
+            "out must be an array of float16, bfloat16, float32 or float64 (for zeros, ones and constant also of "
+            f"integers or booleans) in native byte order, got dtype {out.dtype}"
+        )
+    if not out.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array")
+    if any(stride == 0 and size > 1 for size, stride in zip(out.shape, out.strides, strict=True)):
+        raise ValueError(f"out must not overlap itself, got strides {out.strides} for shape {out.shape}")
+    return out
+
+
+def _region(
+    shape: Shape, global_shape: Sequence[int] | None, global_offset: Sequence[int] | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The global shape, and where in it an array of this shape lies."""
+    if global_shape is None:
+        if global_offset is not None:
+            raise ValueError(f"global_offset needs a global_shape, got global_offset={tuple(global_offset)} without one")
+        whole, offset = tuple(shape), (0,) * len(shape)
+    else:
+        whole = tuple(operator.index(size) for size in global_shape)
+        offset = (0,) * len(whole) if global_offset is None else tuple(operator.index(at) for at in global_offset)
+    if not len(whole) == len(offset) == len(shape):
+        raise ValueError(
+            f"global_shape and global_offset must have the {len(shape)} axes of out, got {whole} and {offset}"
+        )
+    if any(at < 0 or at + size > limit for at, size, limit in zip(offset, shape, whole, strict=True)):
+        raise ValueError(
+            f"out of shape {tuple(shape)} at global_offset {offset} does not lie within global_shape {whole}"
+        )
+    if math.prod(whole) > MOST_ELEMENTS:
+        raise ValueError(f"a tensor must have at most 2**52 elements, got global_shape {whole}")
+    return whole, offset
+
+
+Jobs = tuple[Callable[[int], int], int]  # a task by its number, and how many there are
+
+
+def _slices(out: np.ndarray[Any, Any], value: Any) -> Jobs:
+    """A constant needs no kernel: NumPy stores it, in slices along the longest axis."""
+    if out.ndim == 0:
+        out = out.reshape(1)
+    axis = int(np.argmax(out.shape))
+    lines = np.moveaxis(out, axis, 0)
+    step = max(1, lines.shape[0] * TASK_BYTES // out.nbytes)
+
+    def task(k: int) -> int:
+        part = lines[k * step : (k + 1) * step]
+        part[...] = value
+        return part.nbytes
+
+    return task, -(-lines.shape[0] // step)
+
+
+def _tiles(
+    out: np.ndarray[Any, Any],
+    shape: tuple[int, ...],
+    offset: tuple[int, ...],
+    prepared: Prepared,
+    key: int,
+    stream: int,
+) -> Jobs:
+    """Tasks of consecutive tiles, each of about `TASK_BYTES`, and small enough for every thread to get some."""
+    from fastinit.kernels.cpu import SCRATCH_BYTES, fill_tiles
+
+    plan, axes = _plan(out.shape, out.strides, out.itemsize, shape, offset)
+    plan = plan._replace(address=plan.address + out.__array_interface__["data"][0])
+    size = max(LEAST_TASK_BYTES, min(TASK_BYTES, out.nbytes // 16))
+    step = max(1, size * plan.tiles // out.nbytes)
+    draw, low, high, encoding = prepared
+    words = np.uint64(key), np.uint64(stream)
+
+    def task(k: int) -> int:
+        first, last = k * step, min((k + 1) * step, plan.tiles)
+        fill_tiles(draw, low, high, encoding, *words, plan, axes, np.empty(SCRATCH_BYTES, np.uint8), first, last)
+        return out.nbytes * last // plan.tiles - out.nbytes * first // plan.tiles
+
+    return task, -(-plan.tiles // step)
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    shape: tuple[int, ...], strides: tuple[int, ...], size: int, whole: tuple[int, ...], offset: tuple[int, ...]
+) -> tuple[Any, Any]:
+    """Tiles that cover an array: which elements they are, and where they go, relative to the array's address.
+
+    Axes that continue each other in memory and in the tensor are one. Of what is left, the columns are consecutive
+    elements of the tensor; the rows are the axis of the smallest stride in memory, so that an array whose columns lie
+    far apart (Fortran order, channels last) is written by whole cache lines all the same; the rest are outer axes.
+    """
+    from fastinit.kernels.cpu import LANES, TILE, Plan
+
+    steps = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
+    index = sum(at * step for at, step in zip(offset, steps, strict=True))
+    axes: list[tuple[int, int, int]] = []  # (count, stride in bytes, step in elements)
+    for count, stride, step in zip(shape, strides, steps, strict=True):
+        if count == 1:
+            continue
+        if axes and axes[-1][1] == count * stride and axes[-1][2] == count * step:
+            axes[-1] = (axes[-1][0] * count, stride, step)
+        else:
+            axes.append((count, stride, step))
+    columns = axes.pop() if axes and axes[-1][2] == 1 else (1, size, 1)
+    rows = axes.pop(min(range(len(axes)), key=lambda k: abs(axes[k][1]))) if axes else (1, 0, 0)
+    axes.sort(key=lambda axis: -abs(axis[1]))
+
+    contiguous = columns[1] == size
+    if rows[2] == columns[0] and columns[0] < TILE:  # the rows are one span of the tensor
+        tile_columns = columns[0]
+        tile_rows = TILE // tile_columns
+    else:
+        tile_columns = min(columns[0], TILE if contiguous else TILE // 8 - LANES)
+        tile_rows = 1 if contiguous else TILE // (tile_columns + LANES)
+    tile_rows = max(1, min(tile_rows, rows[0]))
+    tiles = math.prod(axis[0] for axis in axes) * -(-rows[0] // tile_rows) * -(-columns[0] // tile_columns)
+    streaming = contiguous and columns[0] * size >= 1 << 12 and math.prod(shape) * size >= STREAMING_BYTES
+    plan = Plan(0, index, size, *columns[:2], tile_columns, *rows, tile_rows, tiles, int(streaming))
+    return plan, np.array(axes, np.int64).reshape(-1, 3)
+
+
+def _work(task: Callable[[int], int], count: int, size: int, threads: int, progress: Progress) -> None:
+    """Run the tasks, with whatever progress the caller wants."""
+    if progress is None or progress is False:
+        run(task, count, threads)
+        return
+    with _reporter(progress) as report:
+        report(0, size)
+        run(task, count, threads, lambda done: report(done, size))
+
+
+@contextmanager
+def _reporter(progress: bool | Callable[[int, int], object]) -> Iterator[Callable[[int, int], object]]:
+    """The function to report to."""
+    if callable(progress):
+        yield progress
+        return
+    if progress is not True:
+        raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
+    try:
+        from rich.progress import Progress as Bars
+    except ImportError:
+        raise ImportError("progress=True shows a bar by the package rich: pip install fastinit[cli]") from None
+    from fastinit.bars import columns
+
+    with Bars(*columns()) as bars:
+        bar = bars.add_task("filling", total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)

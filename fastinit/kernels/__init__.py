@@ -1,0 +1,1 @@
+"""Everything that Numba compiles; nothing above this package imports Numba."""

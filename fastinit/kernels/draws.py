@@ -1,0 +1,341 @@
+"""Words to values: the only mathematics that is compiled, as scalar functions that every target shares.
+
+A *pair* of words makes a pair of values. A word has the width of the floats that it makes: uint32 for float32 (whose
+values float16 and bfloat16 round), uint64 for float64; a Philox block is two pairs of the one or one pair of the other.
+
+The parameters of a law, finished scalars of one width, are a small named tuple, and its class chooses the functions:
+`draw` makes a pair of values from a pair of words, `propose` one candidate and whether it is accepted. A new law is one
+class, one function and one row of the tables at the end of this file. No function here branches: a loop over any of
+them becomes vector code.
+"""
+
+# These functions are compiled, and their types are those of their arguments.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.core import types
+from numba.extending import overload, register_jitable
+
+from fastinit.kernels.numerics import (
+    add,
+    bits,
+    both,
+    flip,
+    fma,
+    from_bits,
+    horner,
+    left,
+    real,
+    right,
+    right_signed,
+    signed,
+    square_root,
+    sub,
+)
+
+
+class Format(NamedTuple):
+    """The constants of one width; the polynomials are minimax fits, see bench/coefficients.py."""
+
+    zero: Any
+    one: Any
+    dropped: Any  # low bits of a word that a uniform leaves unused, so that the rest is an exact float
+    ulp: Any  # 2**-width, the weight of a word's last bit as a fraction of all words
+    half_ulp: Any
+    mantissa: Any  # stored bits of the significand
+    two_thirds: Any  # the bits of 2/3: where the logarithm's reduced argument wraps
+    minus_two_ln2: Any
+    minus_two: Any
+    log: Any  # q, with -2 ln(1 + f) = -2 f + f**2 q(f) for |f| <= 1/3
+    eighth_turn: Any  # as a word
+    sign: Any  # the top bit of a word
+    quarter_turn: Any  # as a word
+    angle: Any  # turns to the unit of sin and cos below, times ulp / 4
+    half_angle: Any  # the same, times ulp / 2
+    sin: Any  # s, with sin = x s(x**2), |x| <= 1/8 turn
+    cos: Any  # c, with cos = c(x**2)
+
+
+def _format(real: type[Any], word: type[Any], width: int, mantissa: int, unit: float, **series: list[float]) -> Format:
+    third = np.array(2 / 3, real).view(word)
+    return Format(
+        zero=real(0),
+        one=real(1),
+        dropped=width - mantissa - 1,
+        ulp=real(2.0**-width),
+        half_ulp=real(2.0 ** -(width + 1)),
+        mantissa=mantissa,
+        two_thirds=int(third),
+        minus_two_ln2=real(-2 * np.log(2)),
+        minus_two=real(-2),
+        eighth_turn=1 << (width - 3),
+        sign=1 << (width - 1),
+        quarter_turn=1 << (width - 2),
+        angle=real(2.0 ** -(width + 2) / unit),
+        half_angle=real(2.0 ** -(width + 1) / unit),
+        **{name: tuple(real(value) for value in values) for name, values in series.items()},
+    )
+
+
+FLOAT32 = _format(
+    np.float32,
+    np.uint32,
+    width=32,
+    mantissa=23,
+    unit=1.0005234,
+    log=[0.99999946, -0.6666555, 0.50013, -0.4005801, 0.32860675, -0.2752631, 0.30678797, -0.299758],
+    sin=[6.286474, -41.406628, 81.80754, -75.72249],
+    cos=[1.0, -19.759834, 65.058464, -83.89219],
+)
+FLOAT64 = _format(
+    np.float64,
+    np.uint64,
+    width=64,
+    mantissa=52,
+    unit=1.0008381499999999,
+    log=[
+        1.0000000000000007,
+        -0.666666666666622,
+        0.5000000000003119,
+        -0.40000000001208014,
+        0.3333333332339409,
+        -0.28571428445698926,
+        0.2500000100565823,
+        -0.2222222912668855,
+        0.19999948837224293,
+        -0.18181590991365693,
+        0.16668177137668522,
+        -0.15389372756665579,
+        0.14258302413035395,
+        -0.1326847322638681,
+        0.128089865743399,
+        -0.12335752254218614,
+        0.09024625882366862,
+        -0.07432768699540047,
+        0.17481092772324341,
+        -0.18554302750240903,
+    ],
+    sin=[
+        6.288451558944798,
+        -41.44574103500972,
+        81.94781022830956,
+        -77.15703004535952,
+        42.377023118748845,
+        -15.23439244400559,
+        3.8616205237842123,
+        -0.7206722021084971,
+    ],
+    cos=[
+        1.0,
+        -19.77231150459763,
+        65.157383705807,
+        -85.88747249688814,
+        60.64978069130631,
+        -26.648579813785563,
+        7.982946756319878,
+        -1.7168544294320838,
+    ],
+)
+
+
+def constants(word):
+    """The `Format` of a word's width, chosen when the caller is compiled."""
+    return FLOAT32 if word.dtype == np.uint32 else FLOAT64
+
+
+@overload(constants)
+def _constants(word):
+    narrow = word.bitwidth == 32
+    return (lambda word: FLOAT32) if narrow else (lambda word: FLOAT64)
+
+
+@register_jitable(forceinline=True)
+def hold(value, low, high):
+    """The value, or the bound that it passed: a value in [low, high]."""
+    value = value if value > low else low
+    return value if value < high else high
+
+
+@register_jitable(forceinline=True)
+def top_bits(word):
+    """The top 24 (of a uint64: 53) bits of a word as a float, exact."""
+    return real(signed(right(word, constants(word).dropped)))
+
+
+@register_jitable(forceinline=True)
+def minus_two_log(word):
+    """-2 ln u for u = (word + 1/2) 2**-32 (of a uint64: 2**-64), every bit of the word alive at both ends.
+
+    The square of Box and Muller's radius, in [2**-32, 45.8] (float64: [2**-64, 90.2]). As a signed integer, the word is
+    u for its lower half and u - 1 for its upper half: near one it is the distance from one that is precise, and that is
+    all the logarithm needs there. Elsewhere u = 2**e (1 + f) with 1 + f in [2/3, 4/3).
+    """
+    c = constants(word)
+    fraction = fma(real(signed(word)), c.ulp, c.half_ulp)
+    u = fraction if fraction > c.zero else fraction + c.one
+    pattern = bits(u)
+    exponent = right_signed(sub(pattern, c.two_thirds), c.mantissa)
+    f = from_bits(sub(pattern, left(exponent, c.mantissa))) - c.one
+    e = real(exponent)
+    f = fraction if e == c.zero else f
+    return fma(e, c.minus_two_ln2, fma(f * f, horner(f, c.log), f * c.minus_two))
+
+
+@register_jitable(forceinline=True)
+def cosine_sine(word):
+    """cos and sin of 2 pi (word + 1/2) 2**-32 (of a uint64: 2**-64).
+
+    The polynomials see the distance from the nearest quarter turn, at most an eighth; the number of quarter turns, in
+    the two top bits once an eighth is added, swaps the two and sets their signs.
+    """
+    c = constants(word)
+    x = fma(real(signed(left(word, 2))), c.angle, c.half_angle)
+    square = x * x
+    cosine, sine = horner(square, c.cos), x * horner(square, c.sin)
+    turned = add(word, c.eighth_turn)
+    odd = both(turned, c.quarter_turn) != 0
+    sign = both(turned, c.sign)
+    next_sign = both(add(turned, c.quarter_turn), c.sign)
+    first, second = (sine if odd else cosine), (cosine if odd else sine)
+    return from_bits(flip(bits(first), signed(next_sign))), from_bits(flip(bits(second), signed(sign)))
+
+
+class UniformDraw(NamedTuple):
+    """k scale + offset for the top bits k of a word, held in [low, high]."""
+
+    scale: Any
+    offset: Any
+    low: Any
+    high: Any
+
+
+@register_jitable(forceinline=True)
+def uniform_pair(law, a, b):
+    """The uniform of each word: one fused multiply-add."""
+    first = fma(top_bits(a), law.scale, law.offset)
+    second = fma(top_bits(b), law.scale, law.offset)
+    return hold(first, law.low, law.high), hold(second, law.low, law.high)
+
+
+class NormalDraw(NamedTuple):
+    """A normal by mean and standard deviation."""
+
+    mean: Any
+    std: Any
+
+
+@register_jitable(forceinline=True)
+def normal_pair(law, a, b):
+    """Two independent normals: Box and Muller (1958), the radius from the first word, the angle from the second.
+
+    Not a ziggurat, whose rejections would make a value depend on its neighbours; not the inverse of the distribution
+    function, which loses the tail that a word's 32 bits still hold.
+    """
+    radius = square_root(minus_two_log(a)) * law.std
+    cosine, sine = cosine_sine(b)
+    return fma(radius, cosine, law.mean), fma(radius, sine, law.mean)
+
+
+class TruncatedDraw(NamedTuple):
+    """A normal that is drawn again until it falls in [lower, upper]."""
+
+    mean: Any
+    std: Any
+    lower: Any
+    upper: Any
+
+
+@register_jitable(forceinline=True)
+def _inside(value, law):
+    return (value >= law.lower) & (value <= law.upper)
+
+
+@register_jitable(forceinline=True)
+def propose_normal(law, a, b):
+    """The first of the pair's two normals that is inside."""
+    first, second = normal_pair(law, a, b)
+    good = _inside(first, law)
+    return (first if good else second), good | _inside(second, law)
+
+
+class NarrowDraw(NamedTuple):
+    """A truncated normal by uniform proposals t = k step + start, worth origin + t slope.
+
+    t is in units of sigma, from the mean where the interval holds it (bend = 0), else from the bound that is nearest to
+    it, at distance bend / 2 from the mean. A proposal survives with probability exp(-t (t + bend) / 2).
+    """
+
+    step: Any
+    start: Any
+    bend: Any
+    slope: Any
+    origin: Any
+    lower: Any
+    upper: Any
+
+
+@register_jitable(forceinline=True)
+def propose_uniform(law, a, b):
+    """A proposal from the first word; the second, as an exponential of mean 2, decides."""
+    t = fma(top_bits(a), law.step, law.start)
+    value = hold(fma(t, law.slope, law.origin), law.lower, law.upper)
+    return value, t * (t + law.bend) <= minus_two_log(b)
+
+
+class TailDraw(NamedTuple):
+    """A truncated normal by exponential proposals t of mean 2 half_mean beyond the bound ``origin``.
+
+    Robert (1995), Simulation of truncated normal variables: at a bound of alpha sigma the best rate is
+    r = (alpha + sqrt(alpha**2 + 4)) / 2, and a proposal survives with probability exp(-(t - gap)**2 / 2), gap = r -
+    alpha, if it falls within the interval's ``width``. ``slope`` is sigma, negative below the mean.
+    """
+
+    half_mean: Any
+    gap: Any
+    width: Any
+    slope: Any
+    origin: Any
+    lower: Any
+    upper: Any
+
+
+@register_jitable(forceinline=True)
+def propose_exponential(law, a, b):
+    """A proposal from the first word; the second, as an exponential of mean 2, decides."""
+    t = minus_two_log(a) * law.half_mean
+    value = hold(fma(t, law.slope, law.origin), law.lower, law.upper)
+    miss = t - law.gap
+    return value, (t <= law.width) & (miss * miss <= minus_two_log(b))
+
+
+class WordsDraw(NamedTuple):
+    """The words themselves, as the bits of floats: for `fastinit.words`."""
+
+    width: Any  # of no use but its type
+
+
+@register_jitable(forceinline=True)
+def words_pair(law, a, b):
+    """The bits of each word."""
+    return from_bits(signed(a)), from_bits(signed(b))
+
+
+# Law -> the pair of values of attempt 0.
+DRAW: dict[type[Any], Callable[..., Any]] = {
+    WordsDraw: words_pair,
+    UniformDraw: uniform_pair,
+    NormalDraw: normal_pair,
+    TruncatedDraw: normal_pair,
+}
+# Law -> the first attempt of its proposals, and the proposal. Every kind has its own attempts, so that laws that differ
+# in kind share no word; no kind's acceptance is below 1/4, so that none ever uses up its attempts.
+PROPOSE: dict[type[Any], tuple[int, Callable[..., Any]]] = {
+    TruncatedDraw: (1, propose_normal),
+    NarrowDraw: (2048, propose_uniform),
+    TailDraw: (3072, propose_exponential),
+}
