@@ -62,7 +62,9 @@ def minus_two_log(count: int, real: type[np.floating]) -> list[np.floating]:
 def turn_unit(real: type[np.floating]) -> mpf:
     """A unit for the angle, in turns, in which sin's first coefficient happens to lie on the float grid."""
     candidates = np.linspace(1, 1.001, 20001).astype(real)
-    return min((mpf(float(k)) for k in candidates), key=lambda k: abs(mpf(float(real(float(2 * mp.pi * k)))) / k - 2 * mp.pi))
+    return min(
+        (mpf(float(k)) for k in candidates), key=lambda k: abs(mpf(float(real(float(2 * mp.pi * k)))) / k - 2 * mp.pi)
+    )
 
 
 def sine_cosine(

@@ -186,8 +186,9 @@ def dtype_of(dtype: Any) -> np.dtype[Any]:
     if isinstance(dtype, str) and dtype == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(dtype)
+        dtype = ml_dtypes.bfloat16
+    result: np.dtype[Any] = np.dtype(dtype)
+    return result
 
 
 def _checked(out: Array) -> Array:
@@ -213,7 +214,9 @@ def _region(
     """The global shape, and where in it an array of this shape lies."""
     if global_shape is None:
         if global_offset is not None:
-            raise ValueError(f"global_offset needs a global_shape, got global_offset={tuple(global_offset)} without one")
+            raise ValueError(
+                f"global_offset needs a global_shape, got global_offset={tuple(global_offset)} without one"
+            )
         whole, offset = tuple(shape), (0,) * len(shape)
     else:
         whole = tuple(operator.index(size) for size in global_shape)
@@ -259,9 +262,9 @@ def _tiles(
     stream: int,
 ) -> Jobs:
     """Tasks of consecutive tiles, each of about `TASK_BYTES`, and small enough for every thread to get some."""
-    from fastinit.kernels.cpu import SCRATCH_BYTES, fill_tiles
+    from fastinit.kernels.cpu import SCRATCH_BYTES, fill_tiles, tile_of
 
-    plan, axes = _plan(out.shape, out.strides, out.itemsize, shape, offset)
+    plan, inner, axes = _plan(out.shape, out.strides, out.itemsize, shape, offset, tile_of(prepared.draw))
     plan = plan._replace(address=plan.address + out.__array_interface__["data"][0])
     size = max(LEAST_TASK_BYTES, min(TASK_BYTES, out.nbytes // 16))
     step = max(1, size * plan.tiles // out.nbytes)
@@ -270,26 +273,32 @@ def _tiles(
 
     def task(k: int) -> int:
         first, last = k * step, min((k + 1) * step, plan.tiles)
-        fill_tiles(draw, low, high, encoding, *words, plan, axes, np.empty(SCRATCH_BYTES, np.uint8), first, last)
-        return out.nbytes * last // plan.tiles - out.nbytes * first // plan.tiles
+        fill_tiles(draw, low, high, encoding, *words, plan, inner, axes, np.empty(SCRATCH_BYTES, np.uint8), first, last)
+        return int(out.nbytes * last // plan.tiles - out.nbytes * first // plan.tiles)
 
     return task, -(-plan.tiles // step)
 
 
 @lru_cache(maxsize=1024)
 def _plan(
-    shape: tuple[int, ...], strides: tuple[int, ...], size: int, whole: tuple[int, ...], offset: tuple[int, ...]
-) -> tuple[Any, Any]:
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    size: int,
+    whole: tuple[int, ...],
+    offset: tuple[int, ...],
+    tile: int,
+) -> tuple[Any, Any, Any]:
     """Tiles that cover an array: which elements they are, and where they go, relative to the array's address.
 
-    Axes that continue each other in memory and in the tensor are one. Of what is left, the columns are consecutive
-    elements of the tensor; the rows are the axis of the smallest stride in memory, so that an array whose columns lie
-    far apart (Fortran order, channels last) is written by whole cache lines all the same; the rest are outer axes.
+    Axes that continue each other in memory and in the tensor are one. The rows are the axis of the smallest stride in
+    memory, the columns consecutive elements of the tensor: the last axis, and where that is scattered in memory all the
+    axes before it up to the rows. So an array whose columns lie far apart (Fortran order, channels last, the transpose
+    of another layout) is written by whole cache lines all the same. The rest are outer axes.
     """
-    from fastinit.kernels.cpu import LANES, TILE, Plan
+    from fastinit.kernels.cpu import LANES, SCATTER_TILE, Plan
 
     steps = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
-    index = sum(at * step for at, step in zip(offset, steps, strict=True))
+    first = sum(at * step for at, step in zip(offset, steps, strict=True))
     axes: list[tuple[int, int, int]] = []  # (count, stride in bytes, step in elements)
     for count, stride, step in zip(shape, strides, steps, strict=True):
         if count == 1:
@@ -298,22 +307,30 @@ def _plan(
             axes[-1] = (axes[-1][0] * count, stride, step)
         else:
             axes.append((count, stride, step))
-    columns = axes.pop() if axes and axes[-1][2] == 1 else (1, size, 1)
-    rows = axes.pop(min(range(len(axes)), key=lambda k: abs(axes[k][1]))) if axes else (1, 0, 0)
+    last = axes.pop() if axes and axes[-1][2] == 1 else (1, size, 1)
+    contiguous = last[1] == size
+    inner, rows = [last], (1, 0, 0)
+    if axes:
+        shortest = min(range(len(axes)), key=lambda k: abs(axes[k][1]))
+        while not contiguous and len(axes) - 1 > shortest and axes[-1][2] == math.prod(axis[0] for axis in inner):
+            inner.insert(0, axes.pop())
+        rows = axes.pop(shortest)
+    columns = math.prod(axis[0] for axis in inner)
     axes.sort(key=lambda axis: -abs(axis[1]))
 
-    contiguous = columns[1] == size
-    if rows[2] == columns[0] and columns[0] < TILE:  # the rows are one span of the tensor
-        tile_columns = columns[0]
-        tile_rows = TILE // tile_columns
+    tile = tile if contiguous else SCATTER_TILE
+    if rows[2] == columns and columns < tile:  # the rows are one span of the tensor
+        tile_columns, tile_rows = columns, tile // columns
+    elif contiguous or rows[0] == 1:
+        tile_columns, tile_rows = min(columns, tile), 1
     else:
-        tile_columns = min(columns[0], TILE if contiguous else TILE // 8 - LANES)
-        tile_rows = 1 if contiguous else TILE // (tile_columns + LANES)
+        tile_columns = min(columns, 3 * LANES)
+        tile_rows = tile // (tile_columns + LANES)
     tile_rows = max(1, min(tile_rows, rows[0]))
-    tiles = math.prod(axis[0] for axis in axes) * -(-rows[0] // tile_rows) * -(-columns[0] // tile_columns)
-    streaming = contiguous and columns[0] * size >= 1 << 12 and math.prod(shape) * size >= STREAMING_BYTES
-    plan = Plan(0, index, size, *columns[:2], tile_columns, *rows, tile_rows, tiles, int(streaming))
-    return plan, np.array(axes, np.int64).reshape(-1, 3)
+    tiles = math.prod(axis[0] for axis in axes) * -(-rows[0] // tile_rows) * -(-columns // tile_columns)
+    streaming = contiguous and columns * size >= 1 << 12 and math.prod(shape) * size >= STREAMING_BYTES
+    plan = Plan(0, first, size, int(contiguous), columns, tile_columns, *rows, tile_rows, tiles, int(streaming))
+    return plan, np.array([axis[:2] for axis in inner], np.int64), np.array(axes, np.int64).reshape(-1, 3)
 
 
 def _work(task: Callable[[int], int], count: int, size: int, threads: int, progress: Progress) -> None:

@@ -399,9 +399,7 @@ def xavier_truncated_normal(
     return _xavier("truncated_normal", gain, layout, groups, transposed)
 
 
-def _he(
-    distribution: str, mode: str, nonlinearity: str, a: float, layout: str, groups: int, transposed: bool
-) -> Rule:
+def _he(distribution: str, mode: str, nonlinearity: str, a: float, layout: str, groups: int, transposed: bool) -> Rule:
     """The He family: variance gain**2 / fan."""
     scale = gain(nonlinearity, check_real("a", a)) ** 2
     return _scaling(scale, mode, distribution, layout, groups, transposed)
@@ -622,7 +620,12 @@ def _value(node: ast.expr, names: Mapping[str, float] | None) -> Any:
             return names[check_choice("a name", node.id, names)]
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
             return _ARITHMETIC[type(node.op)](_number(node.left, names), _number(node.right, names))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "sqrt" and len(node.args) == 1 and not node.keywords:
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "sqrt"
+            and len(node.args) == 1
+            and not node.keywords
+        ):
             return math.sqrt(_number(node.args[0], names))
     raise ValueError(f"{ast.unparse(node)!r} is not a literal value")
 

@@ -91,7 +91,7 @@ def thread_count(threads: int | None = None) -> int:
     return threads
 
 
-def run(task: Callable[[int], int], count: int, threads: int, report: Callable[[int], None] | None = None) -> None:
+def run(task: Callable[[int], int], count: int, threads: int, report: Callable[[int], object] | None = None) -> None:
     """Call ``task(k)`` for every k in [0, count), on so many threads at once, the calling one among them.
 
     Every thread takes the next k as it becomes free. The first exception stops the rest, an interrupt of the calling

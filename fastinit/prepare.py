@@ -100,7 +100,7 @@ def _check_fits(law: Law, dtype: np.dtype[Any]) -> None:
     """Refuse parameters that overflow."""
     import ml_dtypes
 
-    most = float(ml_dtypes.finfo(dtype).max)
+    most = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     parent = (law.parent_mean, law.parent_std) if isinstance(law, TruncatedNormal) else (law.mean, law.std)
     for name, number in zip(("mean", "std", "lower bound", "upper bound"), (*parent, *law.support), strict=True):
         if math.isfinite(number) and abs(number) > most:

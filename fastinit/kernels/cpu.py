@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit
+from numba import carray, njit  # type: ignore[attr-defined]
 from numba.extending import overload, register_jitable
 
 from fastinit.kernels.draws import DRAW, PROPOSE, hold
@@ -34,27 +34,30 @@ from fastinit.kernels.numerics import (
 )
 from fastinit.kernels.philox import HALF, LOW, philox
 
-TILE = 1024  # elements that a tile makes at most
+TILE = 512  # elements of a tile: few enough that the streaming stores of one drain while the next is made
+RETRY_TILE = 2048  # of one whose law rejects: enough that the lists of what was rejected fill their vectors
+SCATTER_TILE = 4096  # of one whose elements lie apart in memory: rows and columns enough to write whole cache lines
 LANES = 64  # every span is made in whole groups of so many elements, so that no loop ends in a scalar remainder
-ROOM = TILE + 4 * LANES  # what a tile may need: its rows end in whole groups
-BATCH = TILE // 4  # rejected elements that are redrawn together
-SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 2) + BATCH * (8 + 1)
+ROOM = SCATTER_TILE + 4 * LANES  # what a tile may need: its rows end in whole groups
+BATCH = RETRY_TILE // 4  # rejected elements that are redrawn together
+SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 2) + BATCH * (8 + 1) + SCATTER_TILE * 8
 LAST_ATTEMPT = 4095
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2  # how values become elements
 
 
 class Plan(NamedTuple):
-    """Where the elements go, and which they are: rows of consecutive elements, and axes to repeat them along.
+    """Where the elements go, and which they are: columns, consecutive elements of the tensor; rows; and outer axes.
 
-    Strides are in bytes of memory, steps in elements of the global tensor. ``tiles`` counts what there is to do.
+    Strides are in bytes of memory, steps in elements of the tensor. The columns' own places in memory, and the outer
+    axes, come beside it as arrays.
     """
 
     address: int
-    index: int  # of the first element in the global tensor, C order
+    first: int  # index of the first element in the tensor, C order
     size: int  # bytes of an element
+    contiguous: int  # 1: the columns lie next to each other in memory
     columns: int
-    column_stride: int
     tile_columns: int
     rows: int
     row_stride: int
@@ -81,6 +84,7 @@ class Scratch(NamedTuple):
     fresh: Any  # the next proposals for ``todo``
     encoded: Any  # 16-bit elements
     good: Any  # which of ``fresh`` are accepted
+    places: Any  # where in memory each column of the tile goes, relative to its row
 
 
 _pass = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
@@ -89,6 +93,11 @@ _pass = register_jitable(forceinline=True)  # one function after inlining: nothi
 def _by_law(stub: Callable[..., Any]) -> Any:
     """`overload`, for a function that is chosen by the law that is its first argument."""
     return overload(stub, jit_options={"forceinline": True})
+
+
+def tile_of(law: Any) -> int:
+    """The number of elements that a tile of this law's parameters holds at most."""
+    return RETRY_TILE if type(law) in PROPOSE else TILE
 
 
 def _pack(word, c0, c1, c2, c3):
@@ -258,20 +267,29 @@ def _span(law, scratch, at, index, count, key, stream):
     return at + head, at + size
 
 
-@_pass
-def _encode(scratch, size, low, high, encoding):
-    """Round the first ``size`` values to 16 bits, inside the law's bounds; the address of the elements."""
-    full_vectors()
-    values, encoded = scratch.values, scratch.encoded
-    if encoding == FLOAT16:
-        for j in range(size):
-            encoded[j] = to_float16(hold(values[j], low, high))
-    elif encoding == BFLOAT16:
-        for j in range(size):
-            encoded[j] = to_bfloat16(hold(values[j], low, high))
-    else:
+def _encode(values, scratch, size, low, high, encoding):
+    """Round the first ``size`` values to 16 bits if they are to be; the address of the elements."""
+
+
+@_by_law(_encode)
+def _encode_by_width(values, scratch, size, low, high, encoding):
+    def wide(values, scratch, size, low, high, encoding):
         return np.int64(values.ctypes.data)
-    return np.int64(encoded.ctypes.data)
+
+    def narrow(values, scratch, size, low, high, encoding):
+        full_vectors()
+        encoded = scratch.encoded
+        if encoding == FLOAT16:
+            for j in range(size):
+                encoded[j] = to_float16(hold(values[j], low, high))
+        elif encoding == BFLOAT16:
+            for j in range(size):
+                encoded[j] = to_bfloat16(hold(values[j], low, high))
+        else:
+            return np.int64(values.ctypes.data)
+        return np.int64(encoded.ctypes.data)
+
+    return narrow if values.dtype.bitwidth == 32 else wide
 
 
 @_pass
@@ -289,42 +307,55 @@ def _store_run(to, source, size, streaming):
         copy(to, source, size)
 
 
-@register_jitable
-def _scatter(to, source, starts, rows, columns, plan, unit):
-    """Store a tile whose elements do not lie next to each other, along the shorter stride first."""
-    if abs(plan.row_stride) < abs(plan.column_stride):
-        for column in range(columns):
-            for row in range(rows):
-                place = to + column * plan.column_stride + row * plan.row_stride
-                move(place, source + (starts[row] + column) * plan.size, unit)
+@_pass
+def _move(to, source, size):
+    """Store one element."""
+    if size == 2:
+        move(to, source, np.uint16(0))
+    elif size == 4:
+        move(to, source, np.uint32(0))
     else:
-        for row in range(rows):
-            for column in range(columns):
-                place = to + column * plan.column_stride + row * plan.row_stride
-                move(place, source + (starts[row] + column) * plan.size, unit)
+        move(to, source, np.uint64(0))
 
 
 @_pass
-def _tile(law, scratch, plan, to, index, rows, columns, low, high, encoding, key, stream):
-    """Make and store one tile."""
+def _locate(places, inner, column, columns):
+    """Where the columns from ``column`` on lie, relative to their row; ``inner`` has (count, stride) for each axis."""
+    for k in range(columns):
+        rest, place = column + k, 0
+        for axis in range(inner.shape[0] - 1, -1, -1):
+            place += rest % inner[axis, 0] * inner[axis, 1]
+            rest //= inner[axis, 0]
+        places[k] = place
+
+
+@register_jitable
+def _scatter(to, source, scratch, rows, columns, plan):
+    """Store a tile whose columns do not lie next to each other: along the rows, whose stride is the shorter one."""
+    for column in range(columns):
+        for row in range(rows):
+            place = to + scratch.places[column] + row * plan.row_stride
+            _move(place, source + (scratch.starts[row] + column) * plan.size, plan.size)
+
+
+@_pass
+def _tile(law, scratch, plan, inner, to, index, column, rows, columns, low, high, encoding, key, stream):
+    """Make and store one tile; ``to`` and ``index`` are those of its first row's column 0."""
     starts, end = scratch.starts, 0
     together = rows if plan.row_step == columns else 1  # rows that follow each other in the tensor are one span
     for row in range(0, rows, together):
-        begin, end = _span(law, scratch, end, index + row * plan.row_step, together * columns, key, stream)
+        first = index + column + row * plan.row_step
+        begin, end = _span(law, scratch, end, first, together * columns, key, stream)
         for k in range(together):
             starts[row + k] = begin + k * columns
-    source = _encode(scratch, end, low, high, encoding)
-    if plan.column_stride == plan.size:
+    source, size = _encode(scratch.values, scratch, end, low, high, encoding), plan.size
+    if plan.contiguous:
         for row in range(rows):
-            _store_run(
-                to + row * plan.row_stride, source + starts[row] * plan.size, columns * plan.size, plan.streaming
-            )
-    elif plan.size == 2:
-        _scatter(to, source, starts, rows, columns, plan, np.uint16(0))
-    elif plan.size == 4:
-        _scatter(to, source, starts, rows, columns, plan, np.uint32(0))
+            place = to + row * plan.row_stride + column * size
+            _store_run(place, source + starts[row] * size, columns * size, plan.streaming)
     else:
-        _scatter(to, source, starts, rows, columns, plan, np.uint64(0))
+        _locate(scratch.places, inner, column, columns)
+        _scatter(to, source, scratch, rows, columns, plan)
 
 
 def _scratch(one, memory):
@@ -339,7 +370,8 @@ def _scratch_by_width(one, memory):
     def carve(one, memory):
         a = np.int64(memory.ctypes.data)
         b = a + half * width
-        values = b + half * width
+        places = b + half * width
+        values = places + SCATTER_TILE * 8
         todo = values + ROOM * width
         starts = todo + ROOM * 4
         fresh = starts + ROOM * 4
@@ -356,6 +388,7 @@ def _scratch_by_width(one, memory):
             carray(pointer(fresh), BATCH, real),
             carray(pointer(encoded), ROOM, np.uint16),
             carray(pointer(good), BATCH, np.uint8),
+            carray(pointer(places), SCATTER_TILE, np.int64),
         )
 
     return carve
@@ -376,24 +409,32 @@ def _kernel(sources: str) -> Any:
     there, a formula changed in another file would go on running from the cache.
     """
 
-    @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-    def fill_tiles(law, low, high, encoding, key, stream, plan, axes, memory, begin, end):
-        """Make the tiles [begin, end) of the plan; ``axes`` has a row (count, stride, step) for each outer axis."""
+    @njit(nogil=True, cache=True)
+    def fill_tiles(law, low, high, encoding, key, stream, plan, inner, axes, memory, begin, end):
+        """Make the tiles [begin, end) of the plan.
+
+        ``inner`` has a row (count, stride) for each axis that the columns are made of, ``axes`` one (count, stride,
+        step) for each outer axis.
+        """
         full_vectors()
         sources  # noqa: B018 - held in the closure on purpose
         scratch = _scratch(low, memory)
         across, down = -(-plan.columns // plan.tile_columns), -(-plan.rows // plan.tile_rows)
-        for tile in range(begin, end):
-            rest, column = tile // across, tile % across * plan.tile_columns
-            rest, row = rest // down, rest % down * plan.tile_rows
-            to = plan.address + column * plan.column_stride + row * plan.row_stride
-            index = plan.index + column + row * plan.row_step
+        tile = begin
+        while tile < end:  # a row of tiles after the other: only its first one is looked up
+            first = tile % across
+            last = min(across, first + end - tile)
+            rest, row = tile // across // down, tile // across % down * plan.tile_rows
+            to, index = plan.address + row * plan.row_stride, plan.first + row * plan.row_step
             for axis in range(axes.shape[0] - 1, -1, -1):
                 rest, place = rest // axes[axis, 0], rest % axes[axis, 0]
                 to += place * axes[axis, 1]
                 index += place * axes[axis, 2]
-            rows, columns = min(plan.tile_rows, plan.rows - row), min(plan.tile_columns, plan.columns - column)
-            _tile(law, scratch, plan, to, index, rows, columns, low, high, encoding, key, stream)
+            rows = min(plan.tile_rows, plan.rows - row)
+            for column in range(first * plan.tile_columns, last * plan.tile_columns, plan.tile_columns):
+                columns = min(plan.tile_columns, plan.columns - column)
+                _tile(law, scratch, plan, inner, to, index, column, rows, columns, low, high, encoding, key, stream)
+            tile += last - first
         if plan.streaming:
             fence(0)
 

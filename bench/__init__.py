@@ -1,0 +1,1 @@
+"""Measurements and derivations that stand beside the package."""

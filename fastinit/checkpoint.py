@@ -1,0 +1,346 @@
+"""A whole model from its manifest: which initializer each tensor gets, and the file that it goes straight into."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastinit.fill import dtype_of, fill
+from fastinit.initializers import Initializer, parse
+from fastinit.keys import STREAM_FORMAT
+
+_CODES = {  # how safetensors names a dtype, in the order in which tensors are laid out: the widest first
+    "float64": "F64",
+    "int64": "I64",
+    "uint64": "U64",
+    "float32": "F32",
+    "int32": "I32",
+    "uint32": "U32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int16": "I16",
+    "uint16": "U16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+_ORDER = list(_CODES)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a model, as its manifest lists it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str = "parameter"
+    module: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in the file."""
+        return int(np.prod(self.shape, dtype=np.int64)) * dtype_of(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the tensors get whose name and whose module's kind match these globs."""
+
+    init: Initializer
+    match: str = "*"
+    module: str = "*"
+
+    def matches(self, tensor: Tensor) -> bool:
+        """Whether this rule is for the tensor."""
+        return fnmatchcase(tensor.name, self.match) and fnmatchcase(tensor.module, self.module)
+
+
+class Summary(NamedTuple):
+    """What was written."""
+
+    tensors: int
+    bytes: int
+    seconds: float
+
+
+def read_manifest(path: str | Path) -> list[Tensor]:
+    """The tensors of a manifest: a JSON list of objects with name, shape, dtype, kind and module.
+
+    ``kind`` is ``"parameter"`` (the default) or ``"buffer"``; ``module`` the kind of module that owns the tensor.
+
+    Raises
+    ------
+    ValueError
+        If the file is not such a list; the message names the entry.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"manifest {path}: {error}") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"manifest {path} must be a list of tensors, got {type(entries).__name__}")
+    tensors = [_tensor(f"manifest {path}, entry {number}", entry) for number, entry in enumerate(entries)]
+    seen: set[str] = set()
+    for tensor in tensors:
+        if tensor.name in seen:
+            raise ValueError(f"manifest {path} lists {tensor.name!r} twice")
+        seen.add(tensor.name)
+    return tensors
+
+
+def _tensor(place: str, entry: Any) -> Tensor:
+    """One entry of a manifest, checked."""
+    if not isinstance(entry, dict) or not {"name", "shape", "dtype"} <= entry.keys():
+        raise ValueError(f"{place} must be an object with name, shape and dtype, got {entry!r}")
+    name, shape, dtype = entry["name"], entry["shape"], entry["dtype"]
+    kind, module = entry.get("kind", "parameter"), entry.get("module", "")
+    if not isinstance(name, str) or name in ("", "__metadata__"):
+        raise ValueError(f"{place}: name must be a tensor's name, got {name!r}")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{place} ({name}): shape must be a list of sizes, got {shape!r}")
+    if dtype not in _CODES:
+        raise ValueError(f"{place} ({name}): dtype must be one of {', '.join(_CODES)}, got {dtype!r}")
+    if kind not in ("parameter", "buffer") or not isinstance(module, str):
+        raise ValueError(f"{place} ({name}): kind must be 'parameter' or 'buffer' and module a string")
+    return Tensor(name, tuple(shape), dtype, kind, module)
+
+
+def recipe_names() -> list[str]:
+    """The recipes inside the package.
+
+    Examples
+    --------
+    >>> recipe_names()
+    ['bert', 'gpt2', 'llama', 'resnet', 'vit']
+    """
+    files = resources.files("fastinit.recipes").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def read_recipe(recipe: str | Path, tensors: Sequence[Tensor]) -> list[Rule]:
+    """The rules of a recipe: a TOML file, or the name of one inside the package.
+
+    An ordered list of ``[[rule]]`` tables, each with ``init``, the text of an initializer (see `fastinit.parse`), and
+    ``match``, a glob on the tensor's name, or ``module``, one on its module's kind, or both. A table ``[count]`` names
+    numbers that the texts may compute with: how many of the model's tensors match a glob.
+
+    Raises
+    ------
+    ValueError
+        If the recipe does not exist or has anything else in it.
+    """
+    if str(recipe) in recipe_names():
+        text = resources.files("fastinit.recipes").joinpath(f"{recipe}.toml").read_text(encoding="utf-8")
+    elif Path(recipe).is_file():
+        text = Path(recipe).read_text(encoding="utf-8")
+    else:
+        raise ValueError(f"recipe must be a TOML file or one of {', '.join(recipe_names())}, got {str(recipe)!r}")
+    content = _toml(recipe, text)
+    if content.keys() - {"rule", "count"} or not isinstance(content.get("rule"), list):
+        raise ValueError(f"recipe {recipe} must hold [[rule]] tables and may hold [count], got {', '.join(content)}")
+    counts = {
+        name: sum(fnmatchcase(tensor.name, glob) for tensor in tensors)
+        for name, glob in _strings(f"recipe {recipe}, [count]", content.get("count", {})).items()
+    }
+    return [_rule(f"recipe {recipe}, rule {n}", table, counts) for n, table in enumerate(content["rule"], 1)]
+
+
+def _toml(recipe: str | Path, text: str) -> dict[str, Any]:
+    """The recipe's tables."""
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[import-not-found, no-redef, unused-ignore]
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"recipe {recipe}: {error}") from None
+
+
+def _strings(place: str, table: Any) -> dict[str, str]:
+    """A table whose values are all text."""
+    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+        raise ValueError(f"{place} must be a table of texts, got {table!r}")
+    return table
+
+
+def _rule(place: str, table: Any, counts: Mapping[str, int]) -> Rule:
+    """One rule, its initializer parsed."""
+    texts = _strings(place, table)
+    if "init" not in texts or not texts.keys() & {"match", "module"} or texts.keys() - {"init", "match", "module"}:
+        raise ValueError(f"{place} must have init, and match or module or both, got {', '.join(texts)}")
+    try:
+        init = parse(texts["init"], counts)
+    except (TypeError, ValueError) as error:
+        known = "".join(f"; {name} = {count}" for name, count in counts.items())
+        raise ValueError(f"{place}: {error}{known}") from None
+    return Rule(init, texts.get("match", "*"), texts.get("module", "*"))
+
+
+def assign(tensors: Sequence[Tensor], rules: Sequence[Rule]) -> list[tuple[Tensor, Initializer]]:
+    """Each tensor with the initializer of the first rule that matches it; buffers that none matches are left out.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has no rule, or a rule's initializer cannot fill its tensor. Nothing has been written then.
+    """
+    pairs: list[tuple[Tensor, Initializer]] = []
+    for tensor in tensors:
+        rule = next((rule for rule in rules if rule.matches(tensor)), None)
+        if rule is None:
+            if tensor.kind == "buffer":
+                continue
+            raise ValueError(
+                f"no rule of the recipe matches the parameter {tensor.name!r} (module {tensor.module!r}, shape "
+                f"{list(tensor.shape)})"
+            )
+        pairs.append((tensor, rule.init))
+    return pairs
+
+
+def initialize(
+    tensors: Sequence[Tensor],
+    out: str | Path,
+    rules: Sequence[Rule],
+    *,
+    seed: int,
+    dtype: str | None = None,
+    note: str = "",
+    threads: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Summary:
+    """Write a model's initial weights to a safetensors file, each tensor's stream its name.
+
+    The values go straight into the mapped file, so that memory does not grow with the model. The file appears under its
+    name when it is complete; whatever stops the work before leaves nothing behind.
+
+    Parameters
+    ----------
+    tensors, rules
+        The model (`read_manifest`) and what its tensors get (`read_recipe`).
+    out
+        The file; one that is there already is replaced.
+    seed, threads
+        As for `fastinit.fill`.
+    dtype
+        Of every floating-point tensor, in place of the manifest's.
+    note
+        Goes into the file's metadata.
+    progress
+        Called with (bytes done, bytes in all).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a tensor has no rule or its initializer cannot fill it; the message names the tensor.
+    OSError
+        If the file cannot be written: the space for all of it is taken before the first value.
+    """
+    began = time.perf_counter()
+    if dtype is not None:
+        tensors = [_cast(tensor, dtype) for tensor in tensors]
+    pairs = sorted(assign(tensors, rules), key=lambda pair: _ORDER.index(pair[0].dtype))
+    for tensor, init in pairs:
+        with _about(tensor, init):  # an array of no elements is checked like any, and nothing is written
+            fill(np.empty(0, dtype_of(tensor.dtype)), init, seed=seed, name=tensor.name, threads=threads)
+            init.law(tensor.shape)
+    header, starts = _header([tensor for tensor, _ in pairs], note)
+    total = sum(tensor.nbytes for tensor, _ in pairs)
+    with complete_file(out, header, total) as data:
+        for (tensor, init), start in zip(pairs, starts, strict=True):
+            view = data[start : start + tensor.nbytes].view(dtype_of(tensor.dtype)).reshape(tensor.shape)
+
+            def report(done: int, _: int, start: int = start) -> None:
+                if progress is not None:
+                    progress(start + done, total)
+
+            with _about(tensor, init):
+                fill(view, init, seed=seed, name=tensor.name, threads=threads, progress=report)
+    return Summary(len(pairs), total, time.perf_counter() - began)
+
+
+@contextmanager
+def _about(tensor: Tensor, init: Initializer) -> Iterator[None]:
+    """Name the tensor in what goes wrong with it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"tensor {tensor.name!r} ({tensor.dtype}{list(tensor.shape)}), {init}: {error}") from None
+
+
+def _cast(tensor: Tensor, dtype: str) -> Tensor:
+    """The tensor in another floating-point dtype, if it has one."""
+    if dtype not in ("float16", "bfloat16", "float32", "float64"):
+        raise ValueError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
+    floating = "float" in tensor.dtype
+    return Tensor(tensor.name, tensor.shape, dtype, tensor.kind, tensor.module) if floating else tensor
+
+
+def _header(tensors: Sequence[Tensor], note: str) -> tuple[bytes, list[int]]:
+    """The head of a safetensors file, and where behind it each tensor begins.
+
+    https://huggingface.co/docs/safetensors: 8 bytes of length, little-endian, and JSON, here padded by spaces so that
+    the data begin on a cache line; tensors follow without gaps.
+    """
+    metadata = {"format": "pt", "fastinit": f"stream format {STREAM_FORMAT}{', ' + note if note else ''}"}
+    content: dict[str, Any] = {"__metadata__": metadata}
+    starts, at = [], 0
+    for tensor in tensors:
+        starts.append(at)
+        offsets = [at, at + tensor.nbytes]
+        content[tensor.name] = {"dtype": _CODES[tensor.dtype], "shape": tensor.shape, "data_offsets": offsets}
+        at += tensor.nbytes
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % 64)
+    return len(text).to_bytes(8, "little") + text, starts
+
+
+@contextmanager
+def complete_file(path: str | Path, header: bytes, size: int) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
+    """A new file of ``header`` and ``size`` bytes, the latter mapped into memory to be written.
+
+    Under its own name it exists only when the block ends without an exception; else nothing is left. Its space is
+    reserved first, since a mapped file that runs out of disk kills the process.
+    """
+    path = Path(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        try:
+            _reserve(descriptor, len(header) + size)
+            os.pwrite(descriptor, header, 0)
+            mapped = mmap.mmap(descriptor, len(header) + size)
+            mask = os.umask(0)
+            os.umask(mask)
+            os.fchmod(descriptor, 0o666 & ~mask)  # as if it had been made by open()
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write {path} of {(len(header) + size) / 1e9:.3g} GB: {error.strerror}")
+        finally:
+            os.close(descriptor)
+        yield np.frombuffer(mapped, np.uint8, size, len(header))
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Take the space that the file needs."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)

@@ -1,0 +1,154 @@
+"""The command line: ``fastinit init`` for a whole model, ``fastinit fill`` for one tensor."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+try:
+    import click
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+except ImportError as error:
+    raise SystemExit(f"the command line needs {error.name}: pip install fastinit[cli]") from None
+
+import numpy as np
+
+from fastinit import __version__
+from fastinit.bars import columns
+from fastinit.checkpoint import Rule, Summary, Tensor, complete_file, initialize, read_manifest, read_recipe
+from fastinit.fill import dtype_of, fill
+from fastinit.initializers import parse
+
+_FLOATS = click.Choice(["float16", "bfloat16", "float32", "float64"])
+_common = [
+    click.option("--seed", type=click.IntRange(0, 2**64 - 1), required=True, help="The seed of all values."),
+    click.option("--threads", type=click.IntRange(1), help="Threads; by default all CPUs that may be used."),
+    click.option("--quiet", is_flag=True, help="Show no progress bar."),
+]
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command has."""
+    for option in reversed(_common):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fastinit")
+def cli() -> None:
+    """Initialize neural-network weights at the speed of the memory, with the same values everywhere."""
+
+
+@cli.command()
+@click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--recipe", required=True, help="A TOML file, or one of gpt2, bert, llama, vit, resnet.")
+@click.option("--dtype", type=_FLOATS, help="Of all floating-point tensors; by default the manifest's.")
+@_options
+def init(
+    manifest: Path, out: Path, recipe: str, dtype: str | None, seed: int, threads: int | None, quiet: bool
+) -> None:
+    """Write the initial weights of the model that MANIFEST lists to OUT, a safetensors file."""
+    tensors = read_manifest(manifest)
+    rules = read_recipe(recipe, tensors)
+    note = f"recipe {Path(recipe).name}, seed {seed}"
+    with _bar(out, quiet) as report:
+        summary = initialize(tensors, out, rules, seed=seed, dtype=dtype, note=note, threads=threads, progress=report)
+    _closing_line(out, summary)
+
+
+@cli.command("fill")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--shape", required=True, help="Such as 4096x4096; an empty text for a single number.")
+@click.option("--init", "text", required=True, help="Such as he_normal or 'normal(std=0.02)'.")
+@click.option("--name", required=True, help="The tensor's name, which selects its stream.")
+@click.option("--dtype", type=_FLOATS, default="float32", show_default=True)
+@_options
+def fill_command(
+    out: Path, shape: str, text: str, name: str, dtype: str, seed: int, threads: int | None, quiet: bool
+) -> None:
+    """Write one tensor to OUT, a .npy or .safetensors file."""
+    tensor = Tensor(name, _sizes(shape), dtype)
+    initializer = parse(text)
+    with _bar(out, quiet) as report:
+        if out.suffix == ".safetensors":
+            rules = [Rule(initializer)]
+            summary = initialize([tensor], out, rules, seed=seed, note=f"seed {seed}", threads=threads, progress=report)
+        elif out.suffix == ".npy" and dtype != "bfloat16":
+            began = _now()
+            initializer.law(tensor.shape)
+            with complete_file(out, _npy_header(tensor), tensor.nbytes) as data:
+                view = data.view(dtype_of(dtype)).reshape(tensor.shape)
+                fill(view, initializer, seed=seed, name=name, threads=threads, progress=report)
+            summary = Summary(1, tensor.nbytes, _now() - began)
+        else:
+            raise ValueError(f"OUT must end in .safetensors, or in .npy (which has no bfloat16), got {out} of {dtype}")
+    _closing_line(out, summary)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """The shape that a text such as 64x3x7x7 names."""
+    parts = text.split("x") if text else []
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"--shape must be sizes with x between them, such as 4096x4096, got {text!r}")
+    return tuple(map(int, parts))
+
+
+def _npy_header(tensor: Tensor) -> bytes:
+    """The head of NumPy's file format."""
+    stream = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(dtype_of(tensor.dtype))
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": tensor.shape})
+    return stream.getvalue()
+
+
+def _now() -> float:
+    import time
+
+    return time.perf_counter()
+
+
+@contextmanager
+def _bar(out: Path, quiet: bool) -> Iterator[Callable[[int, int], object] | None]:
+    """A progress bar on the terminal's error stream."""
+    if quiet:
+        yield None
+        return
+    with Bars(*columns(), console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(out.name, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def _closing_line(out: Path, summary: Summary) -> None:
+    """What was done, in one line."""
+    tensors, size, seconds = summary
+    plural = "" if tensors == 1 else "s"
+    speed = size / 1e9 / seconds
+    click.echo(f"{out}: {tensors} tensor{plural}, {size / 1e9:.3f} GB in {seconds:.2f} s, {speed:.2f} GB/s")
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Run the command line; an error is one line on the error stream and exit code 1, an interrupt 130."""
+    signal.signal(signal.SIGTERM, _terminated)  # unwinds, so that no partial file is left
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("fastinit: interrupted, nothing was written", err=True)
+        sys.exit(130)
+    except (OSError, TypeError, ValueError) as error:
+        click.echo(f"fastinit: {error}", err=True)
+        sys.exit(1)

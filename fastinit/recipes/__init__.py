@@ -1,0 +1,1 @@
+"""Recipes of well-known models, by name: which initializer each of their tensors gets."""
