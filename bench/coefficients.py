@@ -45,35 +45,34 @@ def extremes(grid: list[mpf], errors: list[mpf], count: int) -> list[mpf]:
 
 
 def minus_two_log(count: int, real: type[np.floating]) -> list[np.floating]:
-    """q with -2 ln(1 + f) = -2 f + f**2 q(f) on [-1/3, 1/3], the error relative to the whole -2 ln u."""
+    """The polynomial q with -2 ln(1 + f) = -2 f + f**2 q(f) on [-1/2, 0], its error relative to the logarithm."""
 
     def target(f: mpf) -> mpf:
         return 1 - 2 * f / 3 if abs(f) < mpf(10) ** -25 else (2 * f - 2 * mp.log1p(f)) / f**2
 
+    def weight(f: mpf) -> mpf:
+        return f**2 / (-2 * mp.log1p(f)) if f < -floor else floor
+
     floor = mpf(10) ** -6  # the fit needs a weight everywhere, and f = 0 has none of its own
-
-    def weight(f: mpf) -> mpf:  # f > 0 comes with an exponent of at most -1
-        whole = mp.log1p(f) - (mp.log(2) if f > 0 else 0)
-        return max(f**2 / (2 * abs(whole)), floor) if f != 0 else floor
-
-    return [real(float(c)) for c in remez(target, weight, -mpf(1) / 3, mpf(1) / 3, count)]
+    return [real(float(c)) for c in remez(target, weight, -mpf(1) / 2, mpf(0), count)]
 
 
-def turn_unit(real: type[np.floating]) -> mpf:
-    """A unit for the angle, in turns, in which sin's first coefficient happens to lie on the float grid."""
-    candidates = np.linspace(1, 1.001, 20001).astype(real)
-    return min(
-        (mpf(float(k)) for k in candidates), key=lambda k: abs(mpf(float(real(float(2 * mp.pi * k)))) / k - 2 * mp.pi)
-    )
+def turn_scale(real: type[np.floating]) -> mpf:
+    """A float k near 1 for which 2 pi / k lies on the grid of floats too, nearly.
+
+    The polynomials take k turns: so neither the argument nor sin's first coefficient carries a rounded constant.
+    """
+    candidates = (mpf(float(k)) for k in np.linspace(1, 1.001, 20001).astype(real))
+    return min(candidates, key=lambda k: abs(mpf(float(real(float(2 * mp.pi / k)))) * k - 2 * mp.pi))
 
 
 def sine_cosine(
     sines: int, cosines: int, real: type[np.floating]
 ) -> tuple[np.floating, list[np.floating], list[np.floating]]:
-    """The unit k, and s, c with sin(2 pi k x) = x s(x**2) and cos(2 pi k x) = 1 + x**2 c(x**2), |k x| <= 1/8."""
-    unit = turn_unit(real)
-    top = (1 / (8 * unit)) ** 2
-    angle = 2 * mp.pi * unit
+    """The scale k, and s, c: for t turns and x = k t, sin = x s(x**2) and cos = c(x**2), |t| <= 1/8."""
+    scale = turn_scale(real)
+    top = (scale / 8) ** 2
+    angle = 2 * mp.pi / scale
     first = mpf(float(real(float(angle))))
 
     def sine(z: mpf) -> mpf:
@@ -86,11 +85,11 @@ def sine_cosine(
     tiny = mpf(10) ** -30
     s = remez(sine, lambda z: z * mp.sqrt(z) / mp.sin(angle * mp.sqrt(z)), tiny, top, sines - 1)
     c = remez(cosine, lambda z: z / mp.cos(angle * mp.sqrt(z)), tiny, top, cosines - 1)
-    return real(float(unit)), [real(float(v)) for v in [first, *s]], [real(float(v)) for v in [mpf(1), *c]]
+    return real(float(scale)), [real(float(v)) for v in [first, *s]], [real(float(v)) for v in [mpf(1), *c]]
 
 
 if __name__ == "__main__":
-    for real, logs, sines, cosines in ((np.float32, 8, 4, 4), (np.float64, 20, 8, 8)):
-        unit, s, c = sine_cosine(sines, cosines, real)
-        for title, values in (("unit", [unit]), ("log", minus_two_log(logs, real)), ("sin", s), ("cos", c)):
+    for real, logs, sines, cosines in ((np.float32, 8, 4, 5), (np.float64, 20, 8, 9)):
+        scale, s, c = sine_cosine(sines, cosines, real)
+        for title, values in (("scale", [scale]), ("log", minus_two_log(logs, real)), ("sin", s), ("cos", c)):
             print(real.__name__, title, *(str(v) for v in values), sep="\n    ")

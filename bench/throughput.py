@@ -75,9 +75,7 @@ def main(gibibytes: float) -> None:
             began = time.perf_counter()
             contend()
             seconds[name].append(time.perf_counter() - began)
-    print(
-        f"{buffer.nbytes / 2**30:.2f} GiB float32, warm, {threads} threads, median of {ROUNDS} rounds (fastest, slowest)"
-    )
+    print(f"{buffer.nbytes / 2**30:.2f} GiB float32, warm, {threads} threads; median of {ROUNDS} rounds (best, worst)")
     for name, times in seconds.items():
         median = statistics.median(times)
         median_speed, fast, slow = (buffer.nbytes / 1e9 / value for value in (median, min(times), max(times)))

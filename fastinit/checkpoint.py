@@ -327,7 +327,8 @@ def complete_file(path: str | Path, header: bytes, size: int) -> Iterator[np.nda
             os.umask(mask)
             os.fchmod(descriptor, 0o666 & ~mask)  # as if it had been made by open()
         except OSError as error:
-            raise OSError(error.errno, f"cannot write {path} of {(len(header) + size) / 1e9:.3g} GB: {error.strerror}")
+            wanted = f"{path}, {(len(header) + size) / 1e9:.3g} GB"
+            raise OSError(error.errno, f"cannot write {wanted}: {error.strerror}") from None
         finally:
             os.close(descriptor)
         yield np.frombuffer(mapped, np.uint8, size, len(header))

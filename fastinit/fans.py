@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from fastinit.keys import check_integer, check_sizes
+
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
 
@@ -77,7 +79,7 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
         letter or ``...`` the receptive field. ``"OI..."`` is torch's, ``"...IO"`` Keras's and JAX's.
     groups
         Groups of a grouped or depthwise convolution. The O axis counts all output channels and the I axis those of
-        one group, as in torch and JAX; an output then sees one group's inputs, and an input reaches one group's outputs:
+        one group, as in torch and JAX; an output then sees one group's inputs, an input reaches one group's outputs:
         fan_out is divided by ``groups`` (torch's ``_calculate_fan_in_and_fan_out`` does not do this).
     transposed
         The weight of a transposed convolution, laid out as in the forward one: O and I change their roles, so that
@@ -97,7 +99,7 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
     >>> fans((8, 1024, 256), "NOI")  # eight experts
     Fans(fan_in=256.0, fan_out=1024.0)
     """
-    letters = check_layout(layout)
+    letters, shape = check_layout(layout), check_sizes("shape", shape)
     if len(shape) < 2:
         raise ValueError(f"a fan needs a tensor of two axes or more, got shape {tuple(shape)}")
     named = len(letters.replace("...", ""))
@@ -110,7 +112,7 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
         raise ValueError(f"layout {layout!r} does not describe {len(shape)} axes, as in shape {tuple(shape)}")
     field = math.prod(size for axis, size in zip(axes, shape, strict=True) if axis not in "OIN")
     outputs, inputs = shape[axes.index("O")], shape[axes.index("I")]  # all, and one group's
-    check_groups(groups)
+    groups = check_groups(groups)
     if outputs % groups:
         raise ValueError(f"groups must divide the {outputs} channels of shape {tuple(shape)}, got {groups}")
     one_group = outputs // groups
@@ -120,11 +122,7 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
 
 def check_groups(groups: int) -> int:
     """The number of groups, if it is one."""
-    if not isinstance(groups, int) or isinstance(groups, bool):
-        raise TypeError(f"groups must be an integer, got {groups!r}")
-    if groups < 1:
-        raise ValueError(f"groups must be 1 or more, got {groups}")
-    return groups
+    return check_integer("groups", groups, 1)
 
 
 _GAINS = {
@@ -138,7 +136,7 @@ _GAINS = {
     "sigmoid": 1.0,
     "tanh": 5 / 3,
     "relu": math.sqrt(2),
-    "leaky_relu": math.sqrt(2),  # over sqrt(1 + a**2)
+    "leaky_relu": math.sqrt(2),  # with a slope of 0
     "selu": 3 / 4,
 }
 
@@ -164,7 +162,7 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
     Examples
     --------
     >>> round(gain("leaky_relu", 0.2), 6)
-    1.386750
+    1.38675
     """
     value = _GAINS[check_choice("nonlinearity", nonlinearity, _GAINS)]
     if nonlinearity != "leaky_relu":
@@ -172,4 +170,4 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
     slope = 0.01 if param is None else float(param)
     if not math.isfinite(slope):
         raise ValueError(f"a, the slope of leaky_relu, must be finite, got {param!r}")
-    return value / math.sqrt(1 + slope**2)
+    return math.sqrt(2 / (1 + slope**2))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from fastinit.initializers import Initializer, Shape
-from fastinit.keys import key_of, stream_of
+from fastinit.keys import check_integer, check_sizes, key_of, stream_of
 from fastinit.laws import Constant
 from fastinit.parallel import run, thread_count
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Progress = bool | Callable[[int, int], object] | None
 FloatName = Literal["float16", "bfloat16", "float32", "float64"]
 Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
+
+_own = threading.local()
 
 MOST_ELEMENTS = 1 << 52  # of a tensor: an element's retries have a block of their own
 STREAMING_BYTES = 4 << 20  # a buffer from this size on does not stay in the cache: it is stored past it
@@ -51,7 +53,7 @@ def fill(
     ----------
     out
         A writable NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides, alignment and
-        number of axes; empty and memory-mapped ones too. `zeros`, `ones` and `constant` also fill integers and booleans.
+        number of axes, empty and memory-mapped ones too. `zeros`, `ones` and `constant` fill integers and booleans too.
     init
         What to fill it with: a factory's result, such as ``he_normal()``.
     seed
@@ -85,12 +87,15 @@ def fill(
     >>> import numpy as np
     >>> from fastinit import fill, normal
     >>> whole = fill(np.empty((4, 6), np.float32), normal(), seed=0, name="w")
-    >>> shard = fill(np.empty((2, 3), np.float32), normal(), seed=0, name="w", global_shape=(4, 6), global_offset=(2, 3))
+    >>> shard = np.empty((2, 3), np.float32)
+    >>> shard = fill(shard, normal(), seed=0, name="w", global_shape=(4, 6), global_offset=(2, 3))
     >>> bool((shard == whole[2:, 3:]).all())
     True
     """
     if not isinstance(init, Initializer):
         raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {init!r}")
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
     key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
     shape, offset = _region(_checked(out).shape, global_shape, global_offset)
     if out.size == 0:
@@ -139,9 +144,7 @@ def array(
     >>> array((2, 3), he_normal(), seed=0, name="w", dtype="bfloat16").dtype
     dtype(bfloat16)
     """
-    sizes = tuple(operator.index(size) for size in (shape if isinstance(shape, Sequence) else (shape,)))
-    if min(sizes, default=0) < 0:
-        raise ValueError(f"shape must have no negative size, got {sizes}")
+    sizes = check_sizes("shape", shape if isinstance(shape, Iterable) else (shape,))
     out = np.empty(sizes, dtype_of(dtype))
     return fill(out, init, seed=seed, name=name, threads=threads, progress=progress)
 
@@ -160,8 +163,8 @@ def words(
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
-    count, start = operator.index(count), operator.index(start)
-    if count < 0 or start < 0 or start + count > 4 * MOST_ELEMENTS:
+    count, start = check_integer("count", count, 0), check_integer("start", start, 0)
+    if start + count > 4 * MOST_ELEMENTS:
         raise ValueError(f"start and count must name words in [0, 2**54), got start={start}, count={count}")
     from fastinit.kernels.cpu import AS_IS
     from fastinit.kernels.draws import WordsDraw
@@ -187,7 +190,12 @@ def dtype_of(dtype: Any) -> np.dtype[Any]:
         import ml_dtypes
 
         dtype = ml_dtypes.bfloat16
-    result: np.dtype[Any] = np.dtype(dtype)
+    if dtype is None:
+        raise TypeError("dtype must be named, got None")
+    try:
+        result: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a NumPy dtype or the name of one, got {dtype!r}") from None
     return result
 
 
@@ -203,9 +211,21 @@ def _checked(out: Array) -> Array:
         )
     if not out.flags.writeable:
         raise ValueError("out must be writable, got a read-only array")
-    if any(stride == 0 and size > 1 for size, stride in zip(out.shape, out.strides, strict=True)):
+    if out.size and _overlaps(out):
         raise ValueError(f"out must not overlap itself, got strides {out.strides} for shape {out.shape}")
     return out
+
+
+def _overlaps(out: np.ndarray[Any, Any]) -> bool:
+    """Whether two elements may share memory: some axis steps less far than those of shorter strides reach."""
+    reach = out.itemsize
+    for stride, size in sorted(
+        (abs(stride), size) for stride, size in zip(out.strides, out.shape, strict=True) if size > 1
+    ):
+        if stride < reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
 def _region(
@@ -219,13 +239,13 @@ def _region(
             )
         whole, offset = tuple(shape), (0,) * len(shape)
     else:
-        whole = tuple(operator.index(size) for size in global_shape)
-        offset = (0,) * len(whole) if global_offset is None else tuple(operator.index(at) for at in global_offset)
+        whole = check_sizes("global_shape", global_shape)
+        offset = (0,) * len(whole) if global_offset is None else check_sizes("global_offset", global_offset)
     if not len(whole) == len(offset) == len(shape):
         raise ValueError(
             f"global_shape and global_offset must have the {len(shape)} axes of out, got {whole} and {offset}"
         )
-    if any(at < 0 or at + size > limit for at, size, limit in zip(offset, shape, whole, strict=True)):
+    if any(at + size > limit for at, size, limit in zip(offset, shape, whole, strict=True)):
         raise ValueError(
             f"out of shape {tuple(shape)} at global_offset {offset} does not lie within global_shape {whole}"
         )
@@ -262,9 +282,9 @@ def _tiles(
     stream: int,
 ) -> Jobs:
     """Tasks of consecutive tiles, each of about `TASK_BYTES`, and small enough for every thread to get some."""
-    from fastinit.kernels.cpu import SCRATCH_BYTES, fill_tiles, tile_of
+    from fastinit.kernels.cpu import SCRATCH_BYTES, fill_tiles
 
-    plan, inner, axes = _plan(out.shape, out.strides, out.itemsize, shape, offset, tile_of(prepared.draw))
+    plan, inner, axes = _plan(out.shape, out.strides, out.itemsize, shape, offset)
     plan = plan._replace(address=plan.address + out.__array_interface__["data"][0])
     size = max(LEAST_TASK_BYTES, min(TASK_BYTES, out.nbytes // 16))
     step = max(1, size * plan.tiles // out.nbytes)
@@ -273,10 +293,18 @@ def _tiles(
 
     def task(k: int) -> int:
         first, last = k * step, min((k + 1) * step, plan.tiles)
-        fill_tiles(draw, low, high, encoding, *words, plan, inner, axes, np.empty(SCRATCH_BYTES, np.uint8), first, last)
+        fill_tiles(draw, low, high, encoding, *words, plan, inner, axes, _scratch(SCRATCH_BYTES), first, last)
         return int(out.nbytes * last // plan.tiles - out.nbytes * first // plan.tiles)
 
     return task, -(-plan.tiles // step)
+
+
+def _scratch(size: int) -> np.ndarray[Any, Any]:
+    """The calling thread's scratch memory, kept: malloc would return so much to the system, and fault it in again."""
+    if not hasattr(_own, "scratch"):
+        _own.scratch = np.empty(size, np.uint8)
+    memory: np.ndarray[Any, Any] = _own.scratch
+    return memory
 
 
 @lru_cache(maxsize=1024)
@@ -286,7 +314,6 @@ def _plan(
     size: int,
     whole: tuple[int, ...],
     offset: tuple[int, ...],
-    tile: int,
 ) -> tuple[Any, Any, Any]:
     """Tiles that cover an array: which elements they are, and where they go, relative to the array's address.
 
@@ -295,7 +322,7 @@ def _plan(
     axes before it up to the rows. So an array whose columns lie far apart (Fortran order, channels last, the transpose
     of another layout) is written by whole cache lines all the same. The rest are outer axes.
     """
-    from fastinit.kernels.cpu import LANES, SCATTER_TILE, Plan
+    from fastinit.kernels.cpu import LANES, SCATTER_TILE, TILE, Plan
 
     steps = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
     first = sum(at * step for at, step in zip(offset, steps, strict=True))
@@ -318,7 +345,7 @@ def _plan(
     columns = math.prod(axis[0] for axis in inner)
     axes.sort(key=lambda axis: -abs(axis[1]))
 
-    tile = tile if contiguous else SCATTER_TILE
+    tile = TILE if contiguous else SCATTER_TILE
     if rows[2] == columns and columns < tile:  # the rows are one span of the tensor
         tile_columns, tile_rows = columns, tile // columns
     elif contiguous or rows[0] == 1:
@@ -349,8 +376,6 @@ def _reporter(progress: bool | Callable[[int, int], object]) -> Iterator[Callabl
     if callable(progress):
         yield progress
         return
-    if progress is not True:
-        raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
     try:
         from rich.progress import Progress as Bars
     except ImportError:

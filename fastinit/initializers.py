@@ -16,7 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec
 
+import numpy as np
+
 from fastinit.fans import MODES, check_choice, check_groups, check_layout, fans, gain
+from fastinit.keys import check_sizes
 from fastinit.laws import (
     Constant,
     Law,
@@ -25,8 +28,8 @@ from fastinit.laws import (
     Uniform,
     check_real,
     check_std,
-    standard_moments,
 )
+from fastinit.moments import standard_moments
 
 P = ParamSpec("P")
 Shape = Sequence[int]
@@ -74,7 +77,7 @@ class Initializer:
         >>> he_normal().law((256, 128)).std
         0.125
         """
-        return self.rule(tuple(operator.index(size) for size in global_shape))
+        return self.rule(check_sizes("global_shape", global_shape))
 
     def __repr__(self) -> str:
         return f"{self.factory}({', '.join(f'{name}={value!r}' for name, value in self.arguments)})"
@@ -105,8 +108,10 @@ def _initializer(build: Callable[P, Rule]) -> Callable[P, Initializer]:
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy scalar as the Python number that its repr should show."""
-    return value.item() if hasattr(value, "item") else value
+    """An argument as its repr should show it: numbers of other kinds as Python's own."""
+    if isinstance(value, (bool, int, float, str)):
+        return value.item() if isinstance(value, np.generic) else value
+    return value.item() if hasattr(value, "item") else float(value)
 
 
 def _everywhere(law: Law) -> Rule:
@@ -180,7 +185,7 @@ def normal(mean: float = 0.0, std: float = 1.0) -> Rule:
     Parameters
     ----------
     mean, std
-        Finite, std >= 0. The tails of a float32 reach 6.6 std, those of a float64 9.4.
+        Finite, std >= 0. The tails of a float32 reach 6.7 std, those of a float64 9.4.
 
     Examples
     --------
@@ -344,7 +349,7 @@ def _xavier(distribution: str, gain: float, layout: str, groups: int, transposed
 def xavier_uniform(gain: float = 1.0, *, layout: str = "OI...", groups: int = 1, transposed: bool = False) -> Rule:
     """Uniform on [-b, b], b = gain sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), equation 16.
 
-    The compromise that keeps the variance of activations and of gradients; the std is gain sqrt(2 / (fan_in + fan_out)).
+    The compromise between the variance of activations and that of gradients; std gain sqrt(2 / (fan_in + fan_out)).
 
     Parameters
     ----------
@@ -596,9 +601,9 @@ def parse(text: str, names: Mapping[str, float] | None = None) -> Initializer:
     factory = _FACTORIES[check_choice("the initializer", call.func.id, _FACTORIES)]
     try:
         arguments = [_value(item, names) for item in call.args]
-        keywords = {item.arg: _value(item.value, names) for item in call.keywords if item.arg is not None}
-        if len(keywords) < len(call.keywords):
-            raise ValueError("** is not a value")
+        keywords = {str(item.arg): _value(item.value, names) for item in call.keywords}
+        if len(keywords) < len(call.keywords) or any(item.arg is None for item in call.keywords):
+            raise ValueError("each argument must be given once, by its name")
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"in {text!r}: {error}") from None
     try:

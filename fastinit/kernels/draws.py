@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.core import types
 from numba.extending import overload, register_jitable
 
 from fastinit.kernels.numerics import (
@@ -43,41 +42,42 @@ class Format(NamedTuple):
     """The constants of one width; the polynomials are minimax fits, see bench/coefficients.py."""
 
     zero: Any
+    half: Any
     one: Any
     dropped: Any  # low bits of a word that a uniform leaves unused, so that the rest is an exact float
     ulp: Any  # 2**-width, the weight of a word's last bit as a fraction of all words
     half_ulp: Any
     mantissa: Any  # stored bits of the significand
-    two_thirds: Any  # the bits of 2/3: where the logarithm's reduced argument wraps
+    half_bits: Any  # the bits of 1/2
     minus_two_ln2: Any
     minus_two: Any
-    log: Any  # q, with -2 ln(1 + f) = -2 f + f**2 q(f) for |f| <= 1/3
+    log: Any  # q, with -2 ln(1 + f) = -2 f + f**2 q(f) for f in [-1/2, 0]
     eighth_turn: Any  # as a word
     sign: Any  # the top bit of a word
     quarter_turn: Any  # as a word
-    angle: Any  # turns to the unit of sin and cos below, times ulp / 4
+    angle: Any  # the scale of the angle, x = scale * turns, times ulp / 4
     half_angle: Any  # the same, times ulp / 2
-    sin: Any  # s, with sin = x s(x**2), |x| <= 1/8 turn
+    sin: Any  # s, with sin = x s(x**2), up to an eighth of a turn
     cos: Any  # c, with cos = c(x**2)
 
 
-def _format(real: type[Any], word: type[Any], width: int, mantissa: int, unit: float, **series: list[float]) -> Format:
-    third = np.array(2 / 3, real).view(word)
+def _format(real: type[Any], word: type[Any], width: int, mantissa: int, scale: float, **series: list[float]) -> Format:
     return Format(
         zero=real(0),
+        half=real(0.5),
         one=real(1),
         dropped=width - mantissa - 1,
         ulp=real(2.0**-width),
         half_ulp=real(2.0 ** -(width + 1)),
         mantissa=mantissa,
-        two_thirds=int(third),
+        half_bits=int(np.array(0.5, real).view(word)),
         minus_two_ln2=real(-2 * np.log(2)),
         minus_two=real(-2),
         eighth_turn=1 << (width - 3),
         sign=1 << (width - 1),
         quarter_turn=1 << (width - 2),
-        angle=real(2.0 ** -(width + 2) / unit),
-        half_angle=real(2.0 ** -(width + 1) / unit),
+        angle=real(2.0 ** -(width + 2) * scale),
+        half_angle=real(2.0 ** -(width + 1) * scale),
         **{name: tuple(real(value) for value in values) for name, values in series.items()},
     )
 
@@ -87,58 +87,59 @@ FLOAT32 = _format(
     np.uint32,
     width=32,
     mantissa=23,
-    unit=1.0005234,
-    log=[0.99999946, -0.6666555, 0.50013, -0.4005801, 0.32860675, -0.2752631, 0.30678797, -0.299758],
-    sin=[6.286474, -41.406628, 81.80754, -75.72249],
-    cos=[1.0, -19.759834, 65.058464, -83.89219],
+    scale=1.0004432,
+    log=[0.99999046, -0.6672642, 0.48736516, -0.5273823, -0.36190656, -2.4174328, -3.2791853, -2.8290985],
+    sin=[6.2804017, -41.28675, 81.41319, -75.21203],
+    cos=[1.0, -19.721724, 64.82432, -85.21637, 59.01965],
 )
 FLOAT64 = _format(
     np.float64,
     np.uint64,
     width=64,
     mantissa=52,
-    unit=1.0008381499999999,
+    scale=1.00099605,
     log=[
-        1.0000000000000007,
-        -0.666666666666622,
-        0.5000000000003119,
-        -0.40000000001208014,
-        0.3333333332339409,
-        -0.28571428445698926,
-        0.2500000100565823,
-        -0.2222222912668855,
-        0.19999948837224293,
-        -0.18181590991365693,
-        0.16668177137668522,
-        -0.15389372756665579,
-        0.14258302413035395,
-        -0.1326847322638681,
-        0.128089865743399,
-        -0.12335752254218614,
-        0.09024625882366862,
-        -0.07432768699540047,
-        0.17481092772324341,
-        -0.18554302750240903,
+        0.999999999999985,
+        -0.6666666666719429,
+        0.4999999993470856,
+        -0.40000004124146327,
+        0.33333176575830287,
+        -0.2857536487313028,
+        0.24930708705233198,
+        -0.23112189979201164,
+        0.11425554234362714,
+        -0.8134551482600363,
+        -3.435781841737394,
+        -16.17308114188722,
+        -55.500547625035665,
+        -150.58266832364671,
+        -313.40046485654005,
+        -494.4482519399953,
+        -571.1187001899212,
+        -457.7258175702935,
+        -228.06082545992933,
+        -53.94894410164157,
     ],
     sin=[
-        6.288451558944798,
-        -41.44574103500972,
-        81.94781022830956,
-        -77.15703004535952,
-        42.377023118748845,
-        -15.23439244400559,
-        3.8616205237842123,
-        -0.7206722021084971,
+        6.2769331678977025,
+        -41.21841271940926,
+        81.20004634412474,
+        -76.17316413058732,
+        41.68353175337169,
+        -14.930239495960977,
+        3.7706758353943552,
+        -0.7011833515953694,
     ],
     cos=[
         1.0,
-        -19.77231150459763,
-        65.157383705807,
-        -85.88747249688814,
-        60.64978069130631,
-        -26.648579813785563,
-        7.982946756319878,
-        -1.7168544294320838,
+        -19.699944997127144,
+        64.68130548163913,
+        -84.94787735537778,
+        59.76673255435854,
+        -26.164474299961967,
+        7.809676180503316,
+        -1.6905880054296822,
+        0.27503806093850003,
     ],
 )
 
@@ -173,17 +174,16 @@ def minus_two_log(word):
 
     The square of Box and Muller's radius, in [2**-32, 45.8] (float64: [2**-64, 90.2]). As a signed integer, the word is
     u for its lower half and u - 1 for its upper half: near one it is the distance from one that is precise, and that is
-    all the logarithm needs there. Elsewhere u = 2**e (1 + f) with 1 + f in [2/3, 4/3).
+    all the logarithm needs there. Below, u = 2**e (1 + f) with f in [-1/2, 0]. All terms have one sign: none cancels.
     """
     c = constants(word)
     fraction = fma(real(signed(word)), c.ulp, c.half_ulp)
-    u = fraction if fraction > c.zero else fraction + c.one
-    pattern = bits(u)
-    exponent = right_signed(sub(pattern, c.two_thirds), c.mantissa)
-    f = from_bits(sub(pattern, left(exponent, c.mantissa))) - c.one
-    e = real(exponent)
-    f = fraction if e == c.zero else f
-    return fma(e, c.minus_two_ln2, fma(f * f, horner(f, c.log), f * c.minus_two))
+    upper = fraction < c.zero
+    pattern = bits(c.half if upper else fraction)
+    exponent = right_signed(sub(pattern, c.half_bits), c.mantissa)
+    reduced = from_bits(sub(pattern, left(exponent, c.mantissa))) - c.one
+    f = fraction if upper else reduced
+    return fma(real(exponent), c.minus_two_ln2, fma(f * f, horner(f, c.log), f * c.minus_two))
 
 
 @register_jitable(forceinline=True)

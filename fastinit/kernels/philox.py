@@ -1,5 +1,7 @@
 """Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC'11)."""
 
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +13,15 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @register_jitable(forceinline=True)
-def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def _round(c0, c1, c2, c3, k0, k1):
+    """One round: two products, whose high halves are mixed with what they did not multiply and with the key."""
+    product_0 = (c0 & LOW) * MULTIPLIER_0
+    product_1 = (c2 & LOW) * MULTIPLIER_1
+    return (product_1 >> HALF) ^ c1 ^ k0, product_1, (product_0 >> HALF) ^ c3 ^ k1, product_0
+
+
+@register_jitable(forceinline=True)
+def philox(c0, c1, c2, c3, k0, k1):
     """The block of counter (c0, c1, c2, c3) under the key (k0, k1): four words, in the low halves of uint64.
 
     Only the low 32 bits of every argument and result count. A word lives in a 64-bit lane because the product that
@@ -19,9 +29,22 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     that nothing is masked between the rounds.
     """
     for _ in range(10):
-        product_0 = (c0 & LOW) * MULTIPLIER_0
-        product_1 = (c2 & LOW) * MULTIPLIER_1
-        c0, c1, c2, c3 = (product_1 >> HALF) ^ c1 ^ k0, product_1, (product_0 >> HALF) ^ c3 ^ k1, product_0
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
         k0 = (k0 + WEYL_0) & LOW
         k1 = (k1 + WEYL_1) & LOW
     return c0, c1, c2, c3
+
+
+@register_jitable(forceinline=True)
+def philox_two(c0, d0, c1, c2, c3, k0, k1):
+    """The blocks of two counters that differ in their first word alone, one after the other.
+
+    Round by round: a round waits for the one before, and two independent chains fill the time.
+    """
+    d1, d2, d3 = c1, c2, c3
+    for _ in range(10):
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+        d0, d1, d2, d3 = _round(d0, d1, d2, d3, k0, k1)
+        k0 = (k0 + WEYL_0) & LOW
+        k1 = (k1 + WEYL_1) & LOW
+    return c0, c1, c2, c3, d0, d1, d2, d3

@@ -1,0 +1,325 @@
+"""Initializers: the law of every layout by hand, the std of a truncated result, and text that is read but never run."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastinit as fi
+from fastinit.fans import MODES
+from fastinit.initializers import _FACTORIES
+
+INF = math.inf
+
+# (shape, how it is read, fan_in, fan_out): inputs of one output unit, outputs that one input reaches; all by hand
+LAYOUTS: dict[str, tuple[tuple[int, ...], dict[str, Any], int, int]] = {
+    "dense": ((48, 20), {}, 20, 48),
+    "dense, Keras": ((20, 48), {"layout": "...IO"}, 20, 48),
+    "convolution": ((64, 3, 7, 5), {}, 3 * 35, 64 * 35),
+    "convolution, Keras": ((7, 5, 3, 64), {"layout": "...IO"}, 3 * 35, 64 * 35),
+    "convolution, explicit": ((7, 5, 3, 64), {"layout": "HWIO"}, 3 * 35, 64 * 35),
+    "convolution, channels last": ((64, 7, 5, 3), {"layout": "O...I"}, 3 * 35, 64 * 35),
+    "grouped": ((64, 8, 3, 3), {"groups": 4}, 8 * 9, 16 * 9),
+    "depthwise": ((64, 1, 3, 3), {"groups": 64}, 9, 9),
+    "depthwise, two outputs each": ((128, 1, 3, 3), {"groups": 64}, 9, 18),
+    "grouped, JAX": ((3, 3, 8, 64), {"layout": "...IO", "groups": 4}, 8 * 9, 16 * 9),
+    "transposed": ((32, 16, 4, 4), {"transposed": True}, 32 * 16, 16 * 16),
+    "transposed, grouped": ((32, 16, 4, 4), {"transposed": True, "groups": 2}, 16 * 16, 16 * 16),
+    "transposed, Keras": ((4, 4, 16, 32), {"transposed": True, "layout": "...IO"}, 32 * 16, 16 * 16),
+    "stacked": ((8, 1024, 256), {"layout": "NOI"}, 256, 1024),
+    "stacked, in before out": ((8, 256, 1024), {"layout": "NIO"}, 256, 1024),
+    "stacked convolutions": ((8, 64, 3, 7, 5), {"layout": "NOI..."}, 3 * 35, 64 * 35),
+}
+every_layout = pytest.mark.parametrize(("shape", "read", "fan_in", "fan_out"), LAYOUTS.values(), ids=LAYOUTS)
+KINDS = ("uniform", "normal", "truncated_normal")
+
+
+def check(law: fi.Law, kind: str, std: float) -> None:
+    """The law is of this kind, has mean 0 and this std, and the bounds that belong to it."""
+    assert law.mean == pytest.approx(0, abs=1e-15 * std)
+    assert law.std == pytest.approx(std, rel=1e-14)
+    if kind == "uniform":
+        assert isinstance(law, fi.Uniform)
+        assert law.support == pytest.approx((-math.sqrt(3) * std, math.sqrt(3) * std), rel=1e-14)
+    elif kind == "normal":
+        assert isinstance(law, fi.Normal)
+    else:
+        assert isinstance(law, fi.TruncatedNormal)
+        parent = std / 0.87962566103423978
+        assert law.parent_std == pytest.approx(parent, rel=1e-14)
+        assert law.support == pytest.approx((-2 * parent, 2 * parent), rel=1e-14)
+
+
+@every_layout
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_formulas(kind: str, shape: tuple[int, ...], read: dict[str, Any], fan_in: int, fan_out: int) -> None:
+    assert fi.fans(shape, **read) == (fan_in, fan_out)
+
+    def law(family: str, **arguments: Any) -> fi.Law:
+        return getattr(fi, f"{family}_{kind}")(**arguments, **read).law(shape)  # type: ignore[no-any-return]
+
+    check(law("xavier", gain=5 / 3), kind, 5 / 3 * math.sqrt(2 / (fan_in + fan_out)))
+    check(law("he"), kind, math.sqrt(2 / fan_in))
+    check(law("he", mode="fan_out", nonlinearity="tanh"), kind, 5 / 3 / math.sqrt(fan_out))
+    check(law("he", nonlinearity="leaky_relu", a=0.5), kind, math.sqrt(2 / 1.25 / fan_in))
+    check(law("lecun"), kind, 1 / math.sqrt(fan_in))
+    for mode, fan in zip(MODES, (fan_in, fan_out, (fan_in + fan_out) / 2, math.sqrt(fan_in * fan_out)), strict=True):
+        check(fi.variance_scaling(1.7, mode, kind, **read).law(shape), kind, math.sqrt(1.7 / fan))  # type: ignore[arg-type]
+
+
+def test_the_formulas_are_sharp() -> None:
+    with pytest.raises(AssertionError):
+        check(fi.he_normal().law((48, 20)), "normal", math.sqrt(2 / 48))
+    with pytest.raises(AssertionError):
+        check(fi.truncated_normal(std=0.1).law((48, 20)), "truncated_normal", 0.1)
+
+
+@pytest.mark.parametrize("init", [fi.xavier_uniform(0), fi.xavier_normal(0), fi.xavier_truncated_normal(0),
+                                  fi.variance_scaling(0), fi.normal(std=0), fi.truncated_normal(std=0),
+                                  fi.truncated_normal(0, 0, 0, 1, bounds="absolute"), fi.uniform(0, 0)])  # fmt: skip
+def test_nothing_to_spread(init: fi.Initializer) -> None:
+    assert init.law((4, 6)).std == 0
+    for dtype in ("float16", "bfloat16", "float32", "float64"):
+        assert (fi.array((4, 6), init, seed=0, name=0, dtype=dtype) == 0).all()
+    shifted = fi.array(5, fi.truncated_normal(2.5, 0.0), seed=0, name=0)
+    assert (shifted == 2.5).all()
+
+
+BOUNDS = [(-2.0, 2.0), (-3.0, 3.0), (-0.5, 2.5), (0.5, INF), (-INF, -1.0), (-INF, 0.25), (3.0, 5.0),
+          (-0.001, 0.002), (8.0, INF)]  # fmt: skip
+
+
+@pytest.mark.parametrize("mean", [0.0, -1.3])
+@pytest.mark.parametrize("std", [1.0, 0.02, 300.0])
+@pytest.mark.parametrize(("lower", "upper"), BOUNDS)
+def test_std_of_the_result_by_sigma(lower: float, upper: float, std: float, mean: float) -> None:
+    law = fi.truncated_normal(mean, std, lower, upper, std_of="result").law((3,))
+    assert isinstance(law, fi.TruncatedNormal)
+    assert law.std == pytest.approx(std, rel=1e-12)
+    assert law.parent_mean == mean
+    assert law.bounds == pytest.approx((lower, upper), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize(
+    ("mean", "lower", "upper"),
+    [(0.0, -2.0, 2.0), (0.0, -1.0, 3.0), (0.02, -0.04, 0.04), (5.0, 4.0, 4.5), (-1.0, 0.0, 0.3), (0.0, -INF, 1.0),
+     (1.0, 2.0, INF)],
+)  # fmt: skip
+def test_std_of_the_result_by_absolute_bounds(mean: float, lower: float, upper: float, share: float) -> None:
+    """A share of the most that is possible, a uniform's std; a half line has no most."""
+    most = (upper - lower) / math.sqrt(12) if math.isfinite(upper - lower) else 2.0
+    inside = lower <= mean <= upper
+    std = share * most if inside or share > 0.1 else 0.2 * most  # an interval without the mean, so far off, underflows
+    law = fi.truncated_normal(mean, std, lower, upper, bounds="absolute", std_of="result").law((3,))
+    assert isinstance(law, fi.TruncatedNormal)
+    assert law.std == pytest.approx(std, rel=1e-12)
+    assert (law.parent_mean, law.support) == (mean, (lower, upper))
+
+
+def test_the_elements_have_the_std_that_was_asked_for() -> None:
+    drawn = fi.array(1_000_000, fi.truncated_normal(std=0.02, lower=-1, upper=1, std_of="result"), seed=0, name=0)
+    assert drawn.std(dtype=np.float64) == pytest.approx(0.02, rel=0.004)  # 5 standard errors
+    parent = fi.array(1_000_000, fi.truncated_normal(std=0.02, lower=-1, upper=1), seed=0, name=0)
+    assert parent.std(dtype=np.float64) < 0.011
+
+
+ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "result: a uniform's std": (
+        lambda: fi.truncated_normal(0, 2 / math.sqrt(3), -2, 2, bounds="absolute", std_of="result"),
+        ValueError,
+        "std",
+    ),
+    "result: more": (lambda: fi.truncated_normal(0, 5, -2, 2, bounds="absolute", std_of="result"), ValueError, "std"),
+    "result: almost": (
+        lambda: fi.truncated_normal(0, 2 / math.sqrt(3) * (1 - 1e-15), -2, 2, bounds="absolute", std_of="result"),
+        ValueError,
+        "std",
+    ),
+    "std": (lambda: fi.normal(std=-1), ValueError, "std.*-1"),
+    "std: NaN": (lambda: fi.truncated_normal(std=math.nan), ValueError, "std.*nan"),
+    "mean": (lambda: fi.normal(INF), ValueError, "mean.*inf"),
+    "mean: text": (lambda: fi.normal("0"), TypeError, "mean"),  # type: ignore[arg-type]
+    "value: large": (lambda: fi.constant(10**400), ValueError, "value"),
+    "value: array": (lambda: fi.constant(np.ones(2)), TypeError, "value"),  # type: ignore[arg-type]
+    "bounds order": (lambda: fi.truncated_normal(lower=1, upper=1), ValueError, "lower"),
+    "bounds NaN": (lambda: fi.truncated_normal(lower=math.nan), ValueError, "lower"),
+    "bounds word": (lambda: fi.truncated_normal(bounds="absolut"), ValueError, "bounds.*'absolute'"),  # type: ignore[arg-type]
+    "std_of": (lambda: fi.truncated_normal(std_of="child"), ValueError, "std_of.*'parent'"),  # type: ignore[arg-type]
+    "underflow": (lambda: fi.truncated_normal(lower=39, upper=40), ValueError, "underflows"),
+    "mean of no spread": (lambda: fi.truncated_normal(3, 0, -1, 1, bounds="absolute"), ValueError, "mean.*3"),
+    "low": (lambda: fi.uniform(1, 0), ValueError, "low"),
+    "gain": (lambda: fi.xavier_normal(-1), ValueError, "gain.*-1"),
+    "scale": (lambda: fi.variance_scaling(-1), ValueError, "scale.*-1"),
+    "mode": (lambda: fi.he_normal(mode="fan_inn"), ValueError, "mode.*did you mean 'fan_in'"),  # type: ignore[arg-type]
+    "distribution": (lambda: fi.variance_scaling(1, "fan_in", "cauchy"), ValueError, "distribution"),  # type: ignore[arg-type]
+    "nonlinearity": (lambda: fi.he_normal(nonlinearity="rellu"), ValueError, "nonlinearity.*'relu'"),
+    "a": (lambda: fi.he_normal(a=math.nan), ValueError, "a must"),
+    "layout": (lambda: fi.he_normal(layout="OO"), ValueError, "layout.*'OO'"),
+    "layout: kind": (lambda: fi.he_normal(layout=None), TypeError, "layout"),  # type: ignore[arg-type]
+    "groups": (lambda: fi.he_normal(groups=0), ValueError, "groups.*0"),
+    "groups: kind": (lambda: fi.he_normal(groups=1.0), TypeError, "groups.*1.0"),  # type: ignore[arg-type]
+    "transposed": (lambda: fi.he_normal(transposed=1), TypeError, "transposed.*1"),  # type: ignore[arg-type]
+    "one axis": (lambda: fi.he_normal().law((5,)), ValueError, "two axes"),
+    "layout of other axes": (lambda: fi.he_normal(layout="HWIO").law((5, 5)), ValueError, "layout.*HWIO"),
+    "too few axes": (lambda: fi.he_normal(layout="NOI...").law((5, 5)), ValueError, "layout.*NOI"),
+    "groups of channels": (lambda: fi.he_normal(groups=3).law((64, 1, 3, 3)), ValueError, "groups.*64"),
+}
+
+
+@pytest.mark.parametrize(("make", "error", "message"), ERRORS.values(), ids=ERRORS)
+def test_bad_arguments(make: Callable[[], object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_aliases_are_the_same_objects(kind: str) -> None:
+    for alias, name in (("glorot", "xavier"), ("kaiming", "he")):
+        assert getattr(fi, f"{alias}_{kind}") is getattr(fi, f"{name}_{kind}")
+        assert fi.parse(f"{alias}_{kind}") == fi.parse(f"{name}_{kind}()")
+
+
+GAINS = {
+    "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "conv_transpose1d": 1.0, "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0, "sigmoid": 1.0, "tanh": 1.6666666666666667, "relu": 1.4142135623730951,
+    "leaky_relu": 1.4141428569978354, "selu": 0.75,
+}  # fmt: skip
+
+
+def test_gains() -> None:
+    for name, value in GAINS.items():
+        assert fi.gain(name) == value
+    assert fi.gain("leaky_relu", 0.2) == pytest.approx(math.sqrt(2 / 1.04), rel=1e-15)
+    assert fi.gain("leaky_relu", 0) == fi.gain("relu")
+    for name, param, message in (("relux", None, "'relu'"), ("leaky_relu", math.nan, "slope")):
+        with pytest.raises(ValueError, match=message):
+            fi.gain(name, param)
+
+
+reals = st.floats(-1e6, 1e6)
+spreads = st.floats(0, 1e6)
+reading = {
+    "layout": st.sampled_from(["OI...", "...IO", "IO", "OI"]),
+    "groups": st.integers(1, 4),
+    "transposed": st.booleans(),
+}
+he = {"mode": st.sampled_from(MODES), "nonlinearity": st.sampled_from(sorted(GAINS)), "a": reals, **reading}
+ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "zeros": {},
+    "ones": {},
+    "constant": {"value": reals | st.integers(-9, 9)},
+    "uniform": {"low": st.floats(-1e6, 0), "high": st.floats(1, 1e6)},
+    "normal": {"mean": reals, "std": spreads | spreads.map(np.float64)},
+    "truncated_normal": {
+        "mean": reals,
+        "std": spreads,
+        "lower": st.floats(-30, 0) | st.just(-INF),
+        "upper": st.floats(0.5, 30) | st.just(INF),
+        "std_of": st.sampled_from(["parent", "result"]),
+    },
+    "variance_scaling": {"scale": spreads, "mode": st.sampled_from(MODES), "distribution": st.sampled_from(KINDS)}
+    | reading,
+    **{f"xavier_{kind}": {"gain": spreads, **reading} for kind in KINDS},
+    **{f"he_{kind}": he for kind in KINDS},
+    **{f"lecun_{kind}": reading for kind in KINDS},
+}
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    """A factory's name and some of its arguments."""
+    name = draw(st.sampled_from(sorted(ARGUMENTS)))
+    chosen = {key: draw(value) for key, value in ARGUMENTS[name].items() if name == "constant" or draw(st.booleans())}
+    return name, chosen
+
+
+def test_every_factory_is_tested_and_exported() -> None:
+    factories = {name for name in _FACTORIES if not name.startswith(("glorot", "kaiming"))}
+    assert factories <= set(ARGUMENTS) | {"orthogonal", "delta_orthogonal", "eye", "dirac", "sparse"}
+    assert set(ARGUMENTS) <= factories
+    assert set(_FACTORIES) <= set(fi.__all__)
+    for name, strategies in ARGUMENTS.items():
+        extra = {"bounds"} if name == "truncated_normal" else set()
+        assert set(inspect.signature(getattr(fi, name)).parameters) == set(strategies) | extra
+
+
+@settings(derandomize=True, deadline=None, max_examples=400)
+@given(calls())
+def test_repr_parse_equality_hash_and_pickle(call: tuple[str, dict[str, Any]]) -> None:
+    name, arguments = call
+    init = getattr(fi, name)(**arguments)
+    for other in (fi.parse(repr(init)), pickle.loads(pickle.dumps(init)), getattr(fi, name)(**arguments)):
+        assert other == init
+        assert hash(other) == hash(init)
+        assert repr(other) == repr(init)
+        assert other.law((12, 24)) == init.law((12, 24))
+
+
+def test_what_is_equal_and_what_is_not() -> None:
+    assert fi.normal(0.0, 1.0) == fi.normal() == fi.normal(std=1)
+    half: Any = np.float32(0.5)
+    assert repr(fi.normal(std=half)) == "normal(std=0.5)"
+    different = [fi.normal(), fi.normal(1.0), fi.normal(std=2.0), fi.uniform(), fi.xavier_normal(), fi.he_normal(),
+                 fi.he_normal(mode="fan_out"), fi.he_uniform(), fi.zeros(), fi.ones(), fi.constant(0)]  # fmt: skip
+    assert len(set(different)) == len(different)
+    with pytest.raises(AttributeError):
+        fi.normal().factory = "uniform"  # type: ignore[misc]
+
+
+def test_parse_reads_literals() -> None:
+    assert fi.parse(" he_normal ") == fi.parse("he_normal()") == fi.he_normal()
+    assert fi.parse("uniform(-1, high=2e-1)") == fi.uniform(-1, 0.2)
+    assert fi.parse("truncated_normal(lower=-inf)") == fi.truncated_normal(lower=-INF)
+    computed = fi.parse("normal(std=0.02 / sqrt(2 * layers) - 0 + 0)", {"layers": 8})
+    assert computed == fi.normal(std=0.005)
+
+
+ATTACKS = [
+    "", " ", "()", "1", "'he_normal'", "he_normal; 1", "he_normal\nhe_normal", "he_normal()()", "he_normal().law",
+    "fastinit.he_normal()", "__import__('os').system('true')", "__import__", "eval('1')", "parse('he_normal')",
+    "_FACTORIES", "lambda: 1", "[he_normal]", "he_normal if 1 else 2", "(x := he_normal)", "f'{1}'", "he_normal(*[1])",
+    "normal(**{'std': 1})", "normal(std=().__class__)", "normal(std=__import__('os').getpid())", "normal(std=1 + 1)",
+    "normal(std=2 ** 9999999)", "normal(std=sqrt(2))", "normal(std=[1])", "normal(std=None)", "normal(std=1j)",
+    "normal(std=b'1')", "normal(std=-'1')", "normal(std=not 1)", "normal(std=1 if 1 else 2)", "normal(std=(1).real)",
+    "normal(std=f'{1}')", "normal(std={})", "normal(std=lambda: 1)", "normal(std=x)", "normal(std=...)",
+    "he_normal(mode='fan_in'.upper())", "he_normal(mode=['fan_in'])", "normal(std=1, std=2)", "he_normal\0",
+    "(" * 5000 + ")" * 5000, "normal(std=" + "-" * 20000 + "1)", "normal(std=1" + "0" * 400 + ")",
+    "normal(std=1" + "0" * 9000 + ")", "constant(1e999)", "normal(std=nan)", "normal(std=-1)", "normal(mean=-True)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [None, {"layers": 2}], ids=["literals", "names"])
+@pytest.mark.parametrize("text", ATTACKS, ids=lambda text: text[:40])
+def test_parse_refuses_everything_else(text: str, names: dict[str, float] | None) -> None:
+    if names and text in ("normal(std=1 + 1)", "normal(std=sqrt(2))"):
+        assert fi.parse(text, names).law((3,)).std in (2.0, math.sqrt(2))
+        return
+    with pytest.raises(ValueError, match=r"."):
+        fi.parse(text, names)
+
+
+@pytest.mark.parametrize("text", ["normal(stdd=1)", "normal(1, 2, 3)", "constant()", "constant", "normal(std='1')"])
+def test_parse_refuses_what_the_factory_does_not_take(text: str) -> None:
+    with pytest.raises(TypeError, match=r"^in .*: "):
+        fi.parse(text)
+    with pytest.raises(TypeError, match="must be a string"):
+        fi.parse(b"normal")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "near"), [("he_norml", "he_normal"), ("xavier_unifrom(gain=2)", "xavier_uniform"), ("zeroes", "zeros")]
+)
+def test_parse_names_what_is_near(text: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean '{near}'"):
+        fi.parse(text)
+    with pytest.raises(ValueError, match="did you mean 'layers'"):
+        fi.parse("normal(std=layer)", {"layers": 2})
