@@ -255,9 +255,9 @@ def initialize(
         tensors = [_cast(tensor, dtype) for tensor in tensors]
     pairs = sorted(assign(tensors, rules), key=lambda pair: _ORDER.index(pair[0].dtype))
     for tensor, init in pairs:
-        with _about(tensor, init):  # an array of no elements is checked like any, and nothing is written
-            fill(np.empty(0, dtype_of(tensor.dtype)), init, seed=seed, name=tensor.name, threads=threads)
-            init.law(tensor.shape)
+        with _about(tensor, init):  # a region without elements is checked like any other
+            nothing = np.empty([0] * len(tensor.shape), dtype_of(tensor.dtype))
+            fill(nothing, init, seed=seed, name=tensor.name, global_shape=tensor.shape, threads=threads)
     header, starts = _header([tensor for tensor, _ in pairs], note)
     total = sum(tensor.nbytes for tensor, _ in pairs)
     with complete_file(out, header, total) as data:

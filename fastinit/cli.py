@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,12 +83,11 @@ def fill_command(
             rules = [Rule(initializer)]
             summary = initialize([tensor], out, rules, seed=seed, note=f"seed {seed}", threads=threads, progress=report)
         elif out.suffix == ".npy" and dtype != "bfloat16":
-            began = _now()
-            initializer.law(tensor.shape)
+            began = time.perf_counter()
             with complete_file(out, _npy_header(tensor), tensor.nbytes) as data:
                 view = data.view(dtype_of(dtype)).reshape(tensor.shape)
                 fill(view, initializer, seed=seed, name=name, threads=threads, progress=report)
-            summary = Summary(1, tensor.nbytes, _now() - began)
+            summary = Summary(1, tensor.nbytes, time.perf_counter() - began)
         else:
             raise ValueError(f"OUT must end in .safetensors, or in .npy (which has no bfloat16), got {out} of {dtype}")
     _closing_line(out, summary)
@@ -107,12 +107,6 @@ def _npy_header(tensor: Tensor) -> bytes:
     descr = np.lib.format.dtype_to_descr(dtype_of(tensor.dtype))
     np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": tensor.shape})
     return stream.getvalue()
-
-
-def _now() -> float:
-    import time
-
-    return time.perf_counter()
 
 
 @contextmanager

@@ -98,21 +98,21 @@ def fill(
         raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
     key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
     shape, offset = _region(_checked(out).shape, global_shape, global_offset)
-    if out.size == 0:
-        return out
     law = init.law(shape)
     if isinstance(law, Constant):
         from fastinit.prepare import constant_of
 
         value = constant_of(law, out.dtype)
-        jobs = _slices(out, value)
-    else:
-        if out.dtype.kind in "iub":
-            raise TypeError(f"out of {out.dtype.name} takes only zeros, ones and constant, got {init!r}")
-        from fastinit.prepare import prepare
+        if out.size:
+            _work(*_slices(out, value), out.nbytes, threads, progress)
+        return out
+    if out.dtype.kind in "iub":
+        raise TypeError(f"out of {out.dtype.name} takes only zeros, ones and constant, got {init!r}")
+    from fastinit.prepare import prepare
 
-        jobs = _tiles(out, shape, offset, prepare(law, out.dtype), key, stream)
-    _work(*jobs, out.nbytes, threads, progress)
+    prepared = prepare(law, out.dtype)
+    if out.size:
+        _work(*_tiles(out, shape, offset, prepared, key, stream), out.nbytes, threads, progress)
     return out
 
 
