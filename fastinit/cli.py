@@ -134,7 +134,8 @@ def _terminated(number: int, frame: object) -> NoReturn:
 
 def main() -> None:
     """Run the command line; an error is one line on the error stream and exit code 1, an interrupt 130."""
-    signal.signal(signal.SIGTERM, _terminated)  # unwinds, so that no partial file is left
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)  # unwinds, so that no partial file is left
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

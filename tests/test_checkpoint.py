@@ -331,7 +331,7 @@ def test_command_fill_errors(tmp_path: Path, change: dict[str, str], message: st
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_command_leaves_nothing(tmp_path: Path, number: signal.Signals, code: int) -> None:
     path = manifest(tmp_path, [Tensor("w", (1 << 14, 1 << 14), "float64"), *SMALL[:1]])
     recipe = tmp_path / "recipe.toml"
