@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fastinit.prepare import Prepared
 
 Progress = bool | Callable[[int, int], object] | None
-FloatName = Literal["float16", "bfloat16", "float32", "float64"]
 Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
 
 _own = threading.local()
