@@ -10,7 +10,6 @@ the kernels make of it is compared with float64, whose own error is below 1e-8 o
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from fastinit.kernels.draws import cosine_sine, minus_two_log
 from fastinit.kernels.numerics import square_root
+from fastinit.parallel import thread_count
 
 WORDS = 1 << 32
 CHUNK = 1 << 24  # words of a task: under two seconds, so that the cores end together
@@ -123,7 +123,7 @@ def broken(worst: Worst) -> list[str]:
 
 def everything() -> Worst:
     """Sweep all words on all cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         return merge(pool.map(lambda first: sweep(first, CHUNK), range(0, WORDS, CHUNK)))
 
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastinit.fill import dtype_of, fill
+from fastinit.fill import FLOATS, dtype_of, fill
 from fastinit.initializers import Initializer, parse
 from fastinit.keys import STREAM_FORMAT
 
@@ -284,10 +284,9 @@ def _about(tensor: Tensor, init: Initializer) -> Iterator[None]:
 
 def _cast(tensor: Tensor, dtype: str) -> Tensor:
     """The tensor in another floating-point dtype, if it has one."""
-    if dtype not in ("float16", "bfloat16", "float32", "float64"):
-        raise ValueError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype!r}")
-    floating = "float" in tensor.dtype
-    return Tensor(tensor.name, tensor.shape, dtype, tensor.kind, tensor.module) if floating else tensor
+    if dtype not in FLOATS:
+        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype!r}")
+    return replace(tensor, dtype=dtype) if tensor.dtype in FLOATS else tensor
 
 
 def _header(tensors: Sequence[Tensor], note: str) -> tuple[bytes, list[int]]:

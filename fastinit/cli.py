@@ -22,11 +22,20 @@ import numpy as np
 
 from fastinit import __version__
 from fastinit.bars import columns
-from fastinit.checkpoint import Rule, Summary, Tensor, complete_file, initialize, read_manifest, read_recipe
-from fastinit.fill import dtype_of, fill
+from fastinit.checkpoint import (
+    Rule,
+    Summary,
+    Tensor,
+    complete_file,
+    initialize,
+    read_manifest,
+    read_recipe,
+    recipe_names,
+)
+from fastinit.fill import FLOATS, dtype_of, fill
 from fastinit.initializers import parse
 
-_FLOATS = click.Choice(["float16", "bfloat16", "float32", "float64"])
+_FLOATS = click.Choice(FLOATS)
 _common = [
     click.option("--seed", type=click.IntRange(0, 2**64 - 1), required=True, help="The seed of all values."),
     click.option("--threads", type=click.IntRange(1), help="Threads; by default all CPUs that may be used."),
@@ -50,7 +59,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--recipe", required=True, help="A TOML file, or one of gpt2, bert, llama, vit, resnet.")
+@click.option("--recipe", required=True, help=f"A TOML file, or one of {', '.join(recipe_names())}.")
 @click.option("--dtype", type=_FLOATS, help="Of all floating-point tensors; by default the manifest's.")
 @_options
 def init(

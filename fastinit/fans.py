@@ -112,17 +112,12 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
         raise ValueError(f"layout {layout!r} does not describe {len(shape)} axes, as in shape {tuple(shape)}")
     field = math.prod(size for axis, size in zip(axes, shape, strict=True) if axis not in "OIN")
     outputs, inputs = shape[axes.index("O")], shape[axes.index("I")]  # all, and one group's
-    groups = check_groups(groups)
+    groups = check_integer("groups", groups, 1)
     if outputs % groups:
         raise ValueError(f"groups must divide the {outputs} channels of shape {tuple(shape)}, got {groups}")
     one_group = outputs // groups
     fan_in, fan_out = float(inputs * field), float(one_group * field)
     return Fans(fan_out, fan_in) if transposed else Fans(fan_in, fan_out)
-
-
-def check_groups(groups: int) -> int:
-    """The number of groups, if it is one."""
-    return check_integer("groups", groups, 1)
 
 
 _GAINS = {
@@ -170,4 +165,4 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
     slope = 0.01 if param is None else float(param)
     if not math.isfinite(slope):
         raise ValueError(f"a, the slope of leaky_relu, must be finite, got {param!r}")
-    return math.sqrt(2 / (1 + slope**2))
+    return math.sqrt(2 / (1 + slope * slope))

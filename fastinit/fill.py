@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Progress = bool | Callable[[int, int], object] | None
 Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
 
+FLOATS = ("float16", "bfloat16", "float32", "float64")  # the dtypes that take drawn values
+
 _own = threading.local()
 
 MOST_ELEMENTS = 1 << 52  # of a tensor: an element's retries have a block of their own
@@ -202,8 +204,7 @@ def _checked(out: Array) -> Array:
     """The array, if it can be filled."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
-    floating = out.dtype.name in ("float16", "bfloat16", "float32", "float64")
-    if not (floating or out.dtype.kind in "iub") or not out.dtype.isnative:
+    if not (out.dtype.name in FLOATS or out.dtype.kind in "iub") or not out.dtype.isnative:
         raise TypeError(
             "out must be an array of float16, bfloat16, float32 or float64 (for zeros, ones and constant also of "
             f"integers or booleans) in native byte order, got dtype {out.dtype}"

@@ -16,10 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec
 
-import numpy as np
-
-from fastinit.fans import MODES, check_choice, check_groups, check_layout, fans, gain
-from fastinit.keys import check_sizes
+from fastinit.fans import MODES, check_choice, check_layout, fans, gain
+from fastinit.keys import check_integer, check_sizes
 from fastinit.laws import (
     Constant,
     Law,
@@ -109,9 +107,9 @@ def _initializer(build: Callable[P, Rule]) -> Callable[P, Initializer]:
 
 def _plain(value: Any) -> Any:
     """An argument as its repr should show it: numbers of other kinds as Python's own."""
-    if isinstance(value, (bool, int, float, str)):
-        return value.item() if isinstance(value, np.generic) else value
-    return value.item() if hasattr(value, "item") else float(value)
+    if hasattr(value, "item"):
+        return value.item()
+    return value if isinstance(value, (bool, int, float, str)) else float(value)
 
 
 def _everywhere(law: Law) -> Rule:
@@ -291,7 +289,7 @@ def _scaling(scale: float, mode: str, distribution: str, layout: str, groups: in
     check_choice("mode", mode, MODES)
     check_choice("distribution", distribution, ("uniform", "normal", "truncated_normal"))
     check_layout(layout)
-    check_groups(groups)
+    check_integer("groups", groups, 1)
     if not isinstance(transposed, bool):
         raise TypeError(f"transposed must be True or False, got {transposed!r}")
 
@@ -342,7 +340,8 @@ def variance_scaling(
 
 def _xavier(distribution: str, gain: float, layout: str, groups: int, transposed: bool) -> Rule:
     """The Xavier family: variance gain**2 / fan_avg."""
-    return _scaling(check_std(gain, "gain") ** 2, "fan_avg", distribution, layout, groups, transposed)
+    factor = check_std(gain, "gain")
+    return _scaling(factor * factor, "fan_avg", distribution, layout, groups, transposed)
 
 
 @_initializer
@@ -406,8 +405,8 @@ def xavier_truncated_normal(
 
 def _he(distribution: str, mode: str, nonlinearity: str, a: float, layout: str, groups: int, transposed: bool) -> Rule:
     """The He family: variance gain**2 / fan."""
-    scale = gain(nonlinearity, check_real("a", a)) ** 2
-    return _scaling(scale, mode, distribution, layout, groups, transposed)
+    factor = gain(nonlinearity, check_real("a", a))
+    return _scaling(factor * factor, mode, distribution, layout, groups, transposed)
 
 
 @_initializer

@@ -71,7 +71,7 @@ def _format(real: type[Any], word: type[Any], width: int, mantissa: int, scale: 
         half_ulp=real(2.0 ** -(width + 1)),
         mantissa=mantissa,
         half_bits=int(np.array(0.5, real).view(word)),
-        minus_two_ln2=real(-2 * np.log(2)),
+        minus_two_ln2=real(-1.3862943611198906),  # not by a library's log, whose last bit may differ
         minus_two=real(-2),
         eighth_turn=1 << (width - 3),
         sign=1 << (width - 1),
