@@ -13,15 +13,14 @@ from typing import Any, NoReturn
 
 try:
     import click
-    from rich.console import Console
-    from rich.progress import Progress as Bars
+    import rich  # noqa: F401 - the bars'
 except ImportError as error:
     raise SystemExit(f"the command line needs {error.name}: pip install fastinit[cli]") from None
 
 import numpy as np
 
 from fastinit import __version__
-from fastinit.bars import columns
+from fastinit.bars import bar
 from fastinit.checkpoint import (
     Rule,
     Summary,
@@ -124,9 +123,8 @@ def _bar(out: Path, quiet: bool) -> Iterator[Callable[[int, int], object] | None
     if quiet:
         yield None
         return
-    with Bars(*columns(), console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task(out.name, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
+    with bar(out.name, on_stderr=True) as report:
+        yield report
 
 
 def _closing_line(out: Path, summary: Summary) -> None:

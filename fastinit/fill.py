@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from fastinit.bars import bar
 from fastinit.initializers import Initializer, Shape
 from fastinit.keys import check_integer, check_sizes, key_of, stream_of
 from fastinit.laws import Constant
@@ -376,12 +377,5 @@ def _reporter(progress: bool | Callable[[int, int], object]) -> Iterator[Callabl
     if callable(progress):
         yield progress
         return
-    try:
-        from rich.progress import Progress as Bars
-    except ImportError:
-        raise ImportError("progress=True shows a bar by the package rich: pip install fastinit[cli]") from None
-    from fastinit.bars import columns
-
-    with Bars(*columns()) as bars:
-        bar = bars.add_task("filling", total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
+    with bar("filling") as report:
+        yield report
