@@ -323,7 +323,7 @@ def _plan(
     axes before it up to the rows. So an array whose columns lie far apart (Fortran order, channels last, the transpose
     of another layout) is written by whole cache lines all the same. The rest are outer axes.
     """
-    from fastinit.kernels.cpu import LANES, SCATTER_TILE, TILE, Plan
+    from fastinit.kernels.cpu import SCATTER_COLUMNS, SCATTER_TILE, SPAN, TILE, Plan
 
     steps = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
     first = sum(at * step for at, step in zip(offset, steps, strict=True))
@@ -346,14 +346,13 @@ def _plan(
     columns = math.prod(axis[0] for axis in inner)
     axes.sort(key=lambda axis: -abs(axis[1]))
 
-    tile = TILE if contiguous else SCATTER_TILE
-    if rows[2] == columns and columns < tile:  # the rows are one span of the tensor
-        tile_columns, tile_rows = columns, tile // columns
+    if rows[2] == columns < SPAN // 4:  # short rows that follow each other in the tensor are made together
+        tile_columns, tile_rows = columns, (SPAN if contiguous else SCATTER_TILE) // columns
     elif contiguous or rows[0] == 1:
-        tile_columns, tile_rows = min(columns, tile), 1
+        tile_columns, tile_rows = min(columns, TILE if contiguous else SPAN), 1
     else:
-        tile_columns = min(columns, 3 * LANES)
-        tile_rows = tile // (tile_columns + LANES)
+        tile_columns = min(columns, SCATTER_COLUMNS)
+        tile_rows = SCATTER_TILE // (tile_columns + 4)
     tile_rows = max(1, min(tile_rows, rows[0]))
     tiles = math.prod(axis[0] for axis in axes) * -(-rows[0] // tile_rows) * -(-columns // tile_columns)
     streaming = contiguous and columns * size >= 1 << 12 and math.prod(shape) * size >= STREAMING_BYTES

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fastinit as fi
 from fastinit.fill import MOST_ELEMENTS, STREAMING_BYTES, TASK_BYTES
-from fastinit.kernels.cpu import LANES, TILE
+from fastinit.kernels.cpu import GROUP, SPAN, TILE
 
 Array = np.ndarray[Any, Any]
 
@@ -99,7 +99,7 @@ LAYOUTS: dict[str, Callable[[int], tuple[Sequence[int], Sequence[int], int, int]
 
 @every_dtype
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize("shape", [(3, 2 * TILE + 5), (70, 33, 41), (2, 65, 14, 9)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 2 * SPAN + 5), (70, 33, 41), (2, 65, 14, 9)], ids=str)
 def test_same_values_in_any_memory(shape: tuple[int, ...], layout: Callable[[int], Any], dtype: np.dtype[Any]) -> None:
     memory, view = placed(shape, dtype, *layout(len(shape)))
     filled(view, INITS["truncated"])
@@ -112,7 +112,7 @@ def regions(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], tuple[in
     """A tensor's shape, and the offset and shape of a region of it."""
     axes = draw(st.integers(1, 4))
     whole = [draw(st.integers(1, 9)) for _ in range(axes)]
-    whole[draw(st.integers(0, axes - 1))] = draw(st.sampled_from([3, 70, TILE // 4, TILE + 9]))
+    whole[draw(st.integers(0, axes - 1))] = draw(st.sampled_from([3, 70, SPAN // 4, SPAN + 9, TILE + 5]))
     offset = [draw(st.integers(0, size - 1)) for size in whole]
     return (
         tuple(whole),
@@ -168,18 +168,19 @@ def test_no_axes_and_no_elements(dtype: np.dtype[Any]) -> None:
 
 
 LENGTHS = [
-    *range(1, LANES + 7),
-    *range(TILE - 5, TILE + 6),
-    *range(TILE + LANES - 1, TILE + LANES + 2),
-    *range(2 * TILE - 1, 2 * TILE + 2),
-    5 * TILE + 3,
+    *range(1, GROUP + 7),
+    *range(SPAN - 5, SPAN + 6),
+    *range(SPAN + GROUP - 1, SPAN + GROUP + 2),
+    *range(2 * SPAN - 1, 2 * SPAN + 2),
+    5 * SPAN + 3,
+    *range(TILE - 2, TILE + 3),
 ]
 
 
 @every_dtype
 @every_init
 def test_a_longer_tensor_begins_like_a_shorter_one(init: fi.Initializer, dtype: np.dtype[Any]) -> None:
-    longest = values(6 * TILE, init, dtype)
+    longest = values(TILE + SPAN, init, dtype)
     for length in LENGTHS:
         assert_same(values(length, init, dtype), longest[:length])
 
@@ -188,19 +189,19 @@ def test_a_longer_tensor_begins_like_a_shorter_one(init: fi.Initializer, dtype: 
 @every_init
 def test_pieces_make_the_whole(init: fi.Initializer, dtype: np.dtype[Any]) -> None:
     """Every element alone, retries and all: nothing depends on a neighbour."""
-    whole = values(3 * LANES, init, dtype)
+    whole = values(3 * GROUP, init, dtype)
     alone = [filled(np.empty(1, dtype), init, global_shape=whole.shape, global_offset=(k,)) for k in range(whole.size)]
     assert_same(np.concatenate(alone), whole)
 
 
 @every_width
 @pytest.mark.parametrize("law", ["normal", "truncated", "tail"])
-@pytest.mark.parametrize("middle", [1 << 33, 1 << 34, 1 << 35, MOST_ELEMENTS - TILE], ids=math.log2)
+@pytest.mark.parametrize("middle", [1 << 33, 1 << 34, 1 << 35, MOST_ELEMENTS - SPAN], ids=math.log2)
 def test_far_into_a_huge_tensor(middle: int, law: str, dtype: np.dtype[Any]) -> None:
     """Where the block's number passes 32 bits, and up to the last element."""
-    start, size = middle - TILE, 2 * TILE
+    start, size = middle - SPAN, 2 * SPAN
     whole = filled(np.empty(size, dtype), INITS[law], global_shape=[MOST_ELEMENTS], global_offset=[start])
-    for at in (0, 1, TILE - 3, TILE - 2, TILE - 1, TILE, TILE + 1, TILE + 2, size - 3):
+    for at in (0, 1, SPAN - 3, SPAN - 2, SPAN - 1, SPAN, SPAN + 1, SPAN + 2, size - 3):
         piece = np.empty(3, dtype)
         filled(piece, INITS[law], global_shape=[MOST_ELEMENTS], global_offset=[start + at])
         assert_same(piece, whole[at : at + 3])

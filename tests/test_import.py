@@ -27,6 +27,7 @@ LAYERS = [
     "laws",
     "initializers",
     "kernels",
+    "kernels.lanes",
     "kernels.numerics",
     "kernels.philox",
     "kernels.draws",

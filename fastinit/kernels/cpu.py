@@ -1,8 +1,9 @@
-"""The loops that run on the CPU: tiles that stay in the cache, from words to values to bytes.
+"""The loops that run on the CPU: from words to values to bytes, in vector registers.
 
-A tile is made in passes over small arrays, and each pass is a plain loop that LLVM turns into full vectors: the Philox
-words, the values, the redrawing of what a truncated normal rejected, the rounding to 16 bits, the stores. Two passes
-over an array in the first-level cache beat one fused loop, whose integer and float halves differ in width.
+Some consecutive Philox blocks, a *group*, are made side by side: the same scalar functions that define a value, typed
+for `Lanes`. A law without rejections goes from the counter to the stored line without touching memory in between. One
+that redraws passes through a span in the cache: the values of attempt 0, the list of those that are out of bounds,
+their next proposals, and then the stores.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -19,29 +20,47 @@ from numba import carray, njit  # type: ignore[attr-defined]
 from numba.extending import overload, register_jitable
 
 from fastinit.kernels.draws import DRAW, PROPOSE, hold
+from fastinit.kernels.lanes import BLOCKS
 from fastinit.kernels.numerics import (
     both,
+    choose,
     copy,
+    even,
     fence,
     full_vectors,
+    interleave,
+    join,
+    load_doubles,
+    load_places,
+    load_singles,
     lowest_bit,
+    mask,
     move,
-    outside,
+    odd,
     pointer,
+    ramp,
+    right,
+    spread,
+    store,
+    stream,
     stream_line,
     to_bfloat16,
     to_float16,
+    weave,
+    widen,
 )
-from fastinit.kernels.philox import HALF, LOW, philox, philox_two
+from fastinit.kernels.philox import HALF, LOW, philox
 
-TILE = 2048  # elements of a tile whose rows are stored whole
+GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
+SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple of every group
+TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: what is done once a tile must not show
 SCATTER_TILE = 4096  # of one whose elements lie apart in memory: enough of them to write whole cache lines
-LANES = 64  # every span is made in whole groups of so many elements, so that no loop ends in a scalar remainder
-ROOM = SCATTER_TILE + 4 * LANES  # what a tile may need: its rows end in whole groups
-BATCH = TILE // 4  # rejected elements that are redrawn together
-STRIP = 64  # blocks between which some lines of the tile before are streamed
-SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 2) + BATCH * (8 + 1) + SCATTER_TILE * 8 + 3 * 8 + 64
+SCATTER_COLUMNS = 256 - 4  # of it, so that its rows end in whole groups wherever in a block they begin
+ROOM = SCATTER_TILE + GROUP + 64  # what a tile may need: two spans, or the rows of a scattered one, and what overshoots
+SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + 64
 LAST_ATTEMPT = 4095
+
+EVERY = np.uint64(2**64 - 1)
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2  # how values become elements
 
@@ -67,6 +86,16 @@ class Plan(NamedTuple):
     streaming: int  # 1: bypass the caches
 
 
+class Target(NamedTuple):
+    """What becomes of values, and whose words they are made from."""
+
+    low: Any  # the bounds in which 16-bit values are held, and a float of the computation's precision
+    high: Any
+    encoding: int
+    key: int
+    stream: int
+
+
 class Scratch(NamedTuple):
     """The arrays of one task, which every tile uses again.
 
@@ -74,41 +103,40 @@ class Scratch(NamedTuple):
     atomic reference counts wherever it is passed or sliced, half a microsecond a tile in all.
     """
 
-    a: Any  # first words of the pairs
-    b: Any  # second words
-    a_blocks: Any  # the same memory, 64 bits for each block
-    b_blocks: Any
     values: Any
-    todo: Any  # places in ``values`` that are out of bounds
+    todo: Any  # places in a span that are out of bounds
     starts: Any  # where in ``values`` each row of the tile begins
-    fresh: Any  # the next proposals for ``todo``
+    fresh: Any  # the next proposals for some of ``todo``
     encoded: Any  # 16-bit elements
-    good: Any  # which of ``fresh`` are accepted
     places: Any  # where in memory each column of the tile goes, relative to its row
-    pending: Any  # of what is to be streamed: where to, where from, how many lines
+    pending: Any  # of what is to be streamed: where to, where from, how many lines; and where the next span may be made
 
 
 _pass = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
 
 
 def _by_law(stub: Callable[..., Any]) -> Any:
-    """`overload`, for a function that is chosen by the law that is its first argument."""
+    """`overload`, for a function that is chosen by the type of its first argument."""
     return overload(stub, jit_options={"forceinline": True})
 
 
-def _pack(word, c0, c1, c2, c3):
-    """A block as 64 bits of first and 64 bits of second words."""
+def _pairs(real, c):
+    """The words of each block of lanes that begin pairs, and their partners, in words of the float's width."""
 
 
-@_by_law(_pack)
-def _pack_by_width(word, c0, c1, c2, c3):
-    def narrow(word, c0, c1, c2, c3):
-        return (c0 & LOW) | (c2 << HALF), (c1 & LOW) | (c3 << HALF)
+@_by_law(_pairs)
+def _pairs_by_width(real, c):
+    if real.bitwidth == 32:
+        return lambda real, c: (weave(c[0], c[2]), weave(c[1], c[3]))
+    return lambda real, c: (join(weave(c[0], c[1])), join(weave(c[2], c[3])))
 
-    def wide(word, c0, c1, c2, c3):
-        return (c0 & LOW) | (c1 << HALF), (c2 & LOW) | (c3 << HALF)
 
-    return narrow if word.bitwidth == 32 else wide
+@_pass
+def _words(blocks, c1, target):
+    """The pairs of words of these blocks: counters' first words, and the second ones."""
+    name, key = target.stream, target.key
+    words = philox(blocks, c1, spread(name & LOW), spread(name >> HALF), key & LOW, key >> HALF)
+    return _pairs(target.low, words)
 
 
 @_pass
@@ -116,7 +144,7 @@ def _drain(scratch, most):
     """Stream some lines of what is pending.
 
     A burst of streaming stores fills the store buffer, and what follows waits for the memory; a few lines after every
-    strip of the next tile's words leave while those are computed.
+    group leave while the next one is computed.
     """
     pending = scratch.pending
     to, source, lines = pending[0], pending[1], min(most, pending[2])
@@ -125,61 +153,75 @@ def _drain(scratch, most):
     pending[0], pending[1], pending[2] = to + 64 * lines, source + 64 * lines, pending[2] - lines
 
 
-@_pass
-def _consecutive(scratch, block, blocks, key, stream):
-    """The words of consecutive blocks, attempt 0."""
-    full_vectors()
-    a, b, one_word = scratch.a_blocks, scratch.b_blocks, scratch.a[0]
-    k0, k1, c2, c3 = key & LOW, key >> HALF, stream & LOW, stream >> HALF
-    done = 0
-    while done < blocks:
-        first = np.uint64(block + done)
-        low, c1 = first & LOW, first >> HALF  # c1 is the same up to the next multiple of 2**32
-        some = min(blocks - done, STRIP, np.int64(LOW - low) + 1)
-        half = (some + 1) // 2  # of an odd number, the one in the middle is made twice
-        other = some - half
-        for j in range(half):
-            c = philox_two(low + np.uint64(j), low + np.uint64(other + j), c1, c2, c3, k0, k1)
-            place = np.uint64(done + j)
-            a[place], b[place] = _pack(one_word, c[0], c[1], c[2], c[3])
-            place = np.uint64(done + other + j)
-            a[place], b[place] = _pack(one_word, c[4], c[5], c[6], c[7])
-        done += some
-        _drain(scratch, STRIP // 4)
-    _drain(scratch, scratch.pending[2])
+def _put(low, high, to, values, encoding, streaming):
+    """Store values as elements; how many bytes they were."""
 
 
-@_pass
-def _listed(scratch, start, count, base, attempt, key, stream):
-    """The words of the blocks that belong to single elements, at some attempt: block = index."""
-    full_vectors()
-    a, b, todo, one_word = scratch.a_blocks, scratch.b_blocks, scratch.todo, scratch.a[0]
-    k0, k1, c2, c3 = key & LOW, key >> HALF, stream & LOW, stream >> HALF
-    tries = np.uint64(attempt) << np.uint64(20)
-    for j in range(count):
-        index = np.uint64(base + todo[np.uint64(start) + np.uint64(j)])
-        c = philox(index, tries | (index >> HALF), c2, c3, k0, k1)
-        a[j], b[j] = _pack(one_word, c[0], c[1], c[2], c[3])
+@_by_law(_put)
+def _put_by_width(low, high, to, values, encoding, streaming):
+    size = values.count * values.bitwidth // 8
+
+    @register_jitable(forceinline=True)
+    def either(to, elements, streaming):
+        if streaming:
+            stream(to, elements)
+        else:
+            store(to, elements)
+
+    def wide(low, high, to, values, encoding, streaming):
+        either(to, values, streaming)
+        return size
+
+    def narrow(low, high, to, values, encoding, streaming):
+        if encoding == AS_IS:
+            either(to, values, streaming)
+            return size
+        held = hold(values, low, high)
+        if encoding == BFLOAT16:
+            either(to, to_bfloat16(held), streaming)
+        else:
+            either(to, to_float16(held), streaming)
+        return size // 2
+
+    return narrow if values.bitwidth == 32 else wide
 
 
-def _draw(law, scratch, at, size):
-    """Attempt 0 of every value, where the law has one."""
+def _groups(law, scratch, target, to, block, groups, encoding, streaming):
+    """Make the blocks of so many groups, attempt 0 where the law has one, and store their elements from ``to`` on.
+
+    No group passes a multiple of 2**32 blocks, so that the counter's second word is one number.
+    """
 
 
-@_by_law(_draw)
-def _draw_by_law(law, scratch, at, size):
+@_by_law(_groups)
+def _groups_by_law(law, scratch, target, to, block, groups, encoding, streaming):
     draw = DRAW.get(law.instance_class)
     if draw is None:
-        return lambda law, scratch, at, size: None
+        return lambda law, scratch, target, to, block, groups, encoding, streaming: None
 
-    def loop(law, scratch, at, size):
-        full_vectors()
-        a, b, values = scratch.a, scratch.b, scratch.values
-        for p in range(size // 2):
-            place = np.uint64(at) + np.uint64(2 * p)
-            values[place], values[place + np.uint64(1)] = draw(law, a[p], b[p])
+    def loop(law, scratch, target, to, block, groups, encoding, streaming):
+        first = np.uint64(block)
+        c1 = spread(first >> HALF)
+        for group in range(groups):
+            a, b = _words(ramp(first + np.uint64(group * BLOCKS)), c1, target)
+            values = interleave(*draw(law, a, b))
+            _drain(scratch, BLOCKS // 4)
+            to += _put(target.low, target.high, to, values, encoding, streaming)
 
     return loop
+
+
+def _load(low, address):
+    """64 values."""
+
+
+@_by_law(_load)
+def _load_by_width(low, address):
+    return (
+        (lambda low, address: load_singles(address))
+        if low.bitwidth == 32
+        else (lambda low, address: load_doubles(address))
+    )
 
 
 def _rejected(law, scratch, at, size):
@@ -196,72 +238,67 @@ def _rejected_by_law(law, scratch, at, size):
     def outsiders(law, scratch, at, size):
         todo, values, count = scratch.todo, scratch.values, 0
         address = np.int64(values.ctypes.data) + at * values.itemsize
-        for group in range(0, size, LANES):
-            mask = outside(address + group * values.itemsize, law.lower, law.upper)
-            while mask != 0:
-                todo[np.uint64(count)] = group + np.int64(lowest_bit(mask))
+        for first in range(0, size, 64):
+            some = _load(law.lower, address + first * values.itemsize)
+            outside = mask((some < law.lower) | (some > law.upper))
+            if first + 64 > size:
+                outside = both(outside, right(EVERY, 64 - (size - first)))
+            while outside != 0:
+                todo[np.uint64(count)] = first + np.int64(lowest_bit(outside))
                 count += 1
-                mask = both(mask, mask - np.uint64(1))
+                outside = both(outside, outside - np.uint64(1))
         return count
 
     return outsiders if law.instance_class in DRAW else everything
 
 
-def _propose(law, scratch, count):
-    """One proposal for each of ``count`` listed elements: fresh values, and whether they are good."""
+def _propose(law, a, b):
+    """One proposal for each block: fresh values, and whether they are good."""
 
 
 @_by_law(_propose)
-def _propose_by_law(law, scratch, count):
+def _propose_by_law(law, a, b):
     propose = PROPOSE[law.instance_class][1]
 
-    def two_pairs(law, scratch, count):
-        full_vectors()
-        a, b, fresh, good = scratch.a, scratch.b, scratch.fresh, scratch.good
-        for j in range(count):
-            first, taken = propose(law, a[2 * j], b[2 * j])
-            second, spare = propose(law, a[2 * j + 1], b[2 * j + 1])
-            fresh[j] = first if taken else second
-            good[j] = np.uint8(taken | spare)
+    def two_pairs(law, a, b):
+        values, good = propose(law, a, b)
+        taken = even(good)
+        return choose(taken, even(values), odd(values)), taken | odd(good)
 
-    def one_pair(law, scratch, count):
-        full_vectors()
-        a, b, fresh, good = scratch.a, scratch.b, scratch.fresh, scratch.good
-        for j in range(count):
-            fresh[j], taken = propose(law, a[j], b[j])
-            good[j] = np.uint8(taken)
-
-    return two_pairs if law.types[0].bitwidth == 32 else one_pair
+    return two_pairs if law.types[0].bitwidth == 32 else (lambda law, a, b: propose(law, a, b))
 
 
-def _settle(law, scratch, at, size, base, key, stream):
-    """Redraw what is out of bounds, every element by its own attempts, until all are inside."""
+def _settle(law, scratch, target, at, size, base):
+    """Redraw what is out of bounds of the span ``values[at:]``, whose first element is number ``base``.
+
+    Every element is redrawn by its own attempts, until all are inside.
+    """
 
 
 @_by_law(_settle)
-def _settle_by_law(law, scratch, at, size, base, key, stream):
+def _settle_by_law(law, scratch, target, at, size, base):
     if law.instance_class not in PROPOSE:
-        return lambda law, scratch, at, size, base, key, stream: None
+        return lambda law, scratch, target, at, size, base: None
     first_attempt = PROPOSE[law.instance_class][0]
 
-    def loop(law, scratch, at, size, base, key, stream):
-        values, todo, fresh, good = scratch.values, scratch.todo, scratch.fresh, scratch.good
+    def loop(law, scratch, target, at, size, base):
+        values, todo, fresh = scratch.values, scratch.todo, scratch.fresh
         count = _rejected(law, scratch, at, size)
         attempt = first_attempt
         while count > 0 and attempt <= LAST_ATTEMPT:
-            left_over = 0
-            for start in range(0, count, BATCH):
-                some = min(BATCH, count - start)
-                padded = (some + LANES - 1) // LANES * LANES
-                for j in range(count, start + padded):
-                    todo[j] = 0  # made, but not used
-                _listed(scratch, start, padded, base, attempt, key, stream)
-                _propose(law, scratch, padded)
-                for j in range(some):
+            left_over = np.int64(0)
+            tries = spread(np.uint64(attempt) << np.uint64(20))
+            for start in range(0, count, BLOCKS):  # what follows the last place is made, but not used
+                blocks = widen(load_places(np.int64(todo.ctypes.data) + 4 * start)) + np.uint64(base)
+                a, b = _words(blocks, (blocks >> HALF) | tries, target)
+                proposals, accepted = _propose(law, a, b)
+                store(np.int64(fresh.ctypes.data), proposals)
+                good = mask(accepted)
+                for j in range(min(BLOCKS, count - start)):
                     place = todo[np.uint64(start + j)]
-                    values[np.uint64(at + place)] = fresh[j]
+                    values[np.uint64(at + place)] = fresh[np.uint64(j)]
                     todo[np.uint64(left_over)] = place
-                    left_over += 1 - good[j]
+                    left_over += 1 - np.int64(both(right(good, j), np.uint64(1)))
             count = left_over
             attempt += 1
         for j in range(count):  # never reached by a law that has room for its values among the floats
@@ -272,40 +309,15 @@ def _settle_by_law(law, scratch, at, size, base, key, stream):
 
 
 @_pass
-def _span(law, scratch, at, index, count, key, stream):
-    """Make ``count`` consecutive elements from ``index`` on in ``values[at:]``; where the first one is, and the end."""
-    per_block = 16 // scratch.values.itemsize
-    head = index % per_block
-    size = (head + count + LANES - 1) // LANES * LANES
-    _consecutive(scratch, (index - head) // per_block, size // per_block, key, stream)
-    _draw(law, scratch, at, size)
-    _settle(law, scratch, at, size, index - head, key, stream)
-    return at + head, at + size
-
-
-def _encode(values, scratch, size, low, high, encoding):
-    """Round the first ``size`` values to 16 bits if they are to be; the address of the elements."""
-
-
-@_by_law(_encode)
-def _encode_by_width(values, scratch, size, low, high, encoding):
-    def wide(values, scratch, size, low, high, encoding):
-        return np.int64(values.ctypes.data)
-
-    def narrow(values, scratch, size, low, high, encoding):
-        full_vectors()
-        encoded = scratch.encoded
-        if encoding == FLOAT16:
-            for j in range(size):
-                encoded[j] = to_float16(hold(values[j], low, high))
-        elif encoding == BFLOAT16:
-            for j in range(size):
-                encoded[j] = to_bfloat16(hold(values[j], low, high))
-        else:
-            return np.int64(values.ctypes.data)
-        return np.int64(encoded.ctypes.data)
-
-    return narrow if values.dtype.bitwidth == 32 else wide
+def _encode(scratch, target, at, size):
+    """Round ``values[at:]`` to 16 bits if they are to be; the address of element 0 of either kind."""
+    source = np.int64(scratch.values.ctypes.data)
+    if target.encoding == AS_IS:
+        return source
+    to, width = np.int64(scratch.encoded.ctypes.data), scratch.values.itemsize
+    for first in range(at, at + size, 64):
+        _put(target.low, target.high, to + 2 * first, _load(target.low, source + width * first), target.encoding, False)
+    return to
 
 
 @_pass
@@ -320,6 +332,7 @@ def _store_run(scratch, to, source, size, streaming):
         pending = scratch.pending
         _drain(scratch, pending[2])
         pending[0], pending[1], pending[2] = to + head, source + head, lines
+        pending[3] = SPAN - pending[3]
     else:
         copy(to, source, size)
 
@@ -355,21 +368,75 @@ def _scatter(to, source, scratch, rows, columns, plan):
             _move(place, source + (scratch.starts[row] + column) * plan.size, plan.size)
 
 
+def _redraws(law):
+    """Whether values of this law are looked at again once they are made."""
+
+
+@_by_law(_redraws)
+def _redraws_by_law(law):
+    again = law.instance_class in PROPOSE
+    return lambda law: again
+
+
 @_pass
-def _tile(law, scratch, plan, inner, to, index, column, rows, columns, low, high, encoding, key, stream):
-    """Make and store one tile; ``to`` and ``index`` are those of its first row's column 0."""
-    starts, end = scratch.starts, 0
-    together = rows if plan.row_step == columns else 1  # rows that follow each other in the tensor are one span
+def _straight(law, plan, group, to, head, left, room):
+    """How many groups can go straight to memory, from the element at ``to`` on, number ``head`` of its block."""
+    if _redraws(law) or head != 0 or (plan.streaming and to % 64 != 0):
+        return 0
+    return min(left // group, room // BLOCKS)
+
+
+@_pass
+def _tile(law, scratch, plan, target, inner, to, index, column, rows, columns):
+    """Make and store one tile; ``to`` and ``index`` are those of its first row's column 0.
+
+    Rows that follow each other in the tensor are one span. A span whose elements lie next to each other is stored piece
+    by piece, others when the whole tile is made.
+    """
+    width, pending = scratch.values.itemsize, scratch.pending  # of a value before it is rounded
+    group, per_block = 16 * BLOCKS // width, 16 // width
+    together = rows if plan.row_step == columns else 1
+    at_once = plan.contiguous and together == 1
+    at = 0
     for row in range(0, rows, together):
-        first = index + column + row * plan.row_step
-        begin, end = _span(law, scratch, end, first, together * columns, key, stream)
-        for k in range(together):
-            starts[row + k] = begin + k * columns
-    source, size = _encode(scratch.values, scratch, end, low, high, encoding), plan.size
+        first, count = index + column + row * plan.row_step, together * columns
+        place = to + row * plan.row_stride + column * plan.size
+        done = 0
+        while done < count:
+            goal, head = place + done * plan.size, (first + done) % per_block
+            block = (first + done) // per_block
+            room = np.int64(LOW) + 1 - (block & np.int64(LOW))  # blocks before the counter's second word changes
+            some, encoding, streaming = min(count - done, room * per_block - head, SPAN - head), AS_IS, 0
+            groups = _straight(law, plan, group, goal, head, count - done, room) if at_once else 0
+            straight = groups > 0
+            if straight:
+                some, encoding, streaming = groups * group, target.encoding, plan.streaming
+            else:
+                if at_once:
+                    at = pending[3]
+                    lead = -goal % 64 // plan.size  # elements before the next whole line
+                    if plan.streaming and not _redraws(law) and lead > 0 and (head + lead) % per_block == 0:
+                        some = min(some, lead)
+                groups = (head + some + group - 1) // group
+                goal = np.int64(scratch.values.ctypes.data) + at * width
+            _groups(law, scratch, target, goal, block, groups, encoding, streaming)
+            if not straight:
+                _settle(law, scratch, target, at, head + some, first + done - head)
+                if at_once:
+                    source = _encode(scratch, target, at, head + some) + (at + head) * plan.size
+                    _store_run(scratch, place + done * plan.size, source, some * plan.size, plan.streaming)
+                elif done == 0:
+                    for k in range(together):
+                        scratch.starts[row + k] = at + head + k * columns
+                at += head + some
+            done += some
+    if at_once:
+        return
+    source = _encode(scratch, target, 0, at)
     if plan.contiguous:
         for row in range(rows):
-            place = to + row * plan.row_stride + column * size
-            _store_run(scratch, place, source + starts[row] * size, columns * size, plan.streaming)
+            start = source + scratch.starts[row] * plan.size
+            copy(to + row * plan.row_stride + column * plan.size, start, columns * plan.size)
     else:
         _locate(scratch.places, inner, column, columns)
         _scatter(to, source, scratch, rows, columns, plan)
@@ -381,33 +448,24 @@ def _scratch(one, memory):
 
 @_by_law(_scratch)
 def _scratch_by_width(one, memory):
-    word, real, width = (np.uint32, np.float32, 4) if one.bitwidth == 32 else (np.uint64, np.float64, 8)
-    half, blocks = ROOM // 2, ROOM * width // 16
+    real, width = (np.float32, 4) if one.bitwidth == 32 else (np.float64, 8)
 
     def carve(one, memory):
-        a = -(-np.int64(memory.ctypes.data) // 64) * 64  # a vector that spans two cache lines costs two accesses
-        b = a + half * width
-        places = b + half * width
-        values = places + SCATTER_TILE * 8
-        todo = values + ROOM * width
+        values = -(-np.int64(memory.ctypes.data) // 64) * 64  # a vector that spans two cache lines costs two accesses
+        fresh = values + ROOM * width
+        places = fresh + BLOCKS * width
+        todo = places + SCATTER_TILE * 8
         starts = todo + ROOM * 4
-        fresh = starts + ROOM * 4
-        encoded = fresh + BATCH * width
-        good = encoded + ROOM * 2
-        pending = good + BATCH
+        encoded = starts + ROOM * 4
+        pending = encoded + ROOM * 2
         return Scratch(
-            carray(pointer(a), half, word),
-            carray(pointer(b), half, word),
-            carray(pointer(a), blocks, np.uint64),
-            carray(pointer(b), blocks, np.uint64),
             carray(pointer(values), ROOM, real),
             carray(pointer(todo), ROOM, np.int32),
             carray(pointer(starts), ROOM, np.int32),
-            carray(pointer(fresh), BATCH, real),
+            carray(pointer(fresh), BLOCKS, real),
             carray(pointer(encoded), ROOM, np.uint16),
-            carray(pointer(good), BATCH, np.uint8),
             carray(pointer(places), SCATTER_TILE, np.int64),
-            carray(pointer(pending), 3, np.int64),
+            carray(pointer(pending), 4, np.int64),
         )
 
     return carve
@@ -438,7 +496,8 @@ def _kernel(sources: str) -> Any:
         full_vectors()
         sources  # noqa: B018 - held in the closure on purpose
         scratch = _scratch(low, memory)
-        scratch.pending[2] = 0
+        scratch.pending[2], scratch.pending[3] = 0, 0
+        target = Target(low, high, encoding, key, stream)
         across, down = -(-plan.columns // plan.tile_columns), -(-plan.rows // plan.tile_rows)
         tile = begin
         while tile < end:  # a row of tiles after the other: only its first one is looked up
@@ -453,7 +512,7 @@ def _kernel(sources: str) -> Any:
             rows = min(plan.tile_rows, plan.rows - row)
             for column in range(first * plan.tile_columns, last * plan.tile_columns, plan.tile_columns):
                 columns = min(plan.tile_columns, plan.columns - column)
-                _tile(law, scratch, plan, inner, to, index, column, rows, columns, low, high, encoding, key, stream)
+                _tile(law, scratch, plan, target, inner, to, index, column, rows, columns)
             tile += last - first
         if plan.streaming:
             _drain(scratch, scratch.pending[2])

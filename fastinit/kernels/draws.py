@@ -24,6 +24,7 @@ from fastinit.kernels.numerics import (
     add,
     bits,
     both,
+    choose,
     flip,
     fma,
     from_bits,
@@ -158,8 +159,8 @@ def _constants(word):
 @register_jitable(forceinline=True)
 def hold(value, low, high):
     """The value, or the bound that it passed: a value in [low, high]."""
-    value = value if value > low else low
-    return value if value < high else high
+    value = choose(value > low, value, low)
+    return choose(value < high, value, high)
 
 
 @register_jitable(forceinline=True)
@@ -179,10 +180,10 @@ def minus_two_log(word):
     c = constants(word)
     fraction = fma(real(signed(word)), c.ulp, c.half_ulp)
     upper = fraction < c.zero
-    pattern = bits(c.half if upper else fraction)
+    pattern = bits(choose(upper, c.half, fraction))
     exponent = right_signed(sub(pattern, c.half_bits), c.mantissa)
     reduced = from_bits(sub(pattern, left(exponent, c.mantissa))) - c.one
-    f = fraction if upper else reduced
+    f = choose(upper, fraction, reduced)
     return fma(real(exponent), c.minus_two_ln2, fma(f * f, horner(f, c.log), f * c.minus_two))
 
 
@@ -201,7 +202,7 @@ def cosine_sine(word):
     odd = both(turned, c.quarter_turn) != 0
     sign = both(turned, c.sign)
     next_sign = both(add(turned, c.quarter_turn), c.sign)
-    first, second = (sine if odd else cosine), (cosine if odd else sine)
+    first, second = choose(odd, sine, cosine), choose(odd, cosine, sine)
     return from_bits(flip(bits(first), signed(next_sign))), from_bits(flip(bits(second), signed(sign)))
 
 
@@ -260,7 +261,7 @@ def propose_normal(law, a, b):
     """The first of the pair's two normals that is inside."""
     first, second = normal_pair(law, a, b)
     good = _inside(first, law)
-    return (first if good else second), good | _inside(second, law)
+    return choose(good, first, second), good | _inside(second, law)
 
 
 class NarrowDraw(NamedTuple):

@@ -1,13 +1,12 @@
-"""The machine's operations that Numba's own arithmetic cannot spell: each once.
+"""The machine's operations that Numba's own arithmetic cannot spell: each once, for one number or for `Lanes` of them.
 
 Numba widens every integer result to 64 bits, and it knows neither a fused multiply-add nor a streaming store. The
-operations here keep the width of their first argument, so that the scalar functions of `draws` become full vectors, and
-each says which rounding happens. Addresses are plain 64-bit integers.
+operations here keep the width of their first argument and say which rounding happens. Addresses are plain 64-bit
+integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,77 +14,122 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
-_SIGNED = {32: types.int32, 64: types.int64}
+from fastinit.kernels.lanes import BIT, BLOCKS, BYTE, INT, LONG, Lanes, element, fit, indices, like, operation
+
 _REAL = {32: types.float32, 64: types.float64}
+_SIGNED = {32: types.int32, 64: types.int64}
 _IR_REAL = {32: ir.FloatType(), 64: ir.DoubleType()}
-_BYTE, _INT = ir.IntType(8), ir.IntType(32)
-_LINE = ir.VectorType(ir.IntType(64), 8)
-
-
-def _same(kind: Any) -> Any:
-    return kind
-
-
-def _operation(emit: Callable[..., Any], result: Callable[[Any], Any] = _same) -> Any:
-    """An intrinsic of what ``emit`` writes; its result's type follows from its first argument's."""
-
-    def typing(context: Any, *arguments: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            value = emit(builder, *values)
-            return context.get_dummy_value() if signature.return_type == types.void else value
-
-        return result(arguments[0])(*arguments), codegen
-
-    fixed: dict[int, Callable[..., Any]] = {  # an intrinsic may not take *arguments
-        1: lambda context, x: typing(context, x),
-        2: lambda context, x, y: typing(context, x, y),
-        3: lambda context, x, y, z: typing(context, x, y, z),
-    }
-    return intrinsic(fixed[emit.__code__.co_argcount - 1])
 
 
 def _integer(name: str) -> Any:
     """An integer operation in the width of its first operand; it wraps."""
-
-    def emit(builder: Any, a: Any, b: Any) -> Any:
-        same = builder.trunc(b, a.type) if b.type.width > a.type.width else builder.zext(b, a.type)
-        return getattr(builder, name)(a, same)
-
-    return _operation(emit)
+    return operation(lambda builder, a, b: getattr(builder, name)(a, fit(builder, b, a.type)))
 
 
 add, sub, both, flip = _integer("add"), _integer("sub"), _integer("and_"), _integer("xor")
 left, right, right_signed = _integer("shl"), _integer("lshr"), _integer("ashr")
 
+
+def _call(builder: Any, name: str, *values: Any) -> Any:
+    """An LLVM function from numbers of one kind to another of it."""
+    kind = values[0].type
+    count = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    name = f"{name}.{count}{'f32' if element(kind) == _IR_REAL[32] else 'f64'}"
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(kind, [kind] * len(values)), name)
+    return builder.call(function, [fit(builder, value, kind) for value in values])
+
+
 # a * b + c with one rounding: the only way in which this package multiplies and adds
-fma = _operation(lambda builder, a, b, c: builder.fma(a, b, c))
-
-# the same bits as a signed integer; a float's bits as a signed integer of its width; and the float of such bits
-signed = _operation(lambda builder, w: w, lambda kind: _SIGNED[kind.bitwidth])
-bits = _operation(
-    lambda builder, x: builder.bitcast(x, ir.IntType(32 if x.type == _IR_REAL[32] else 64)),
-    lambda kind: _SIGNED[kind.bitwidth],
-)
-from_bits = _operation(lambda builder, i: builder.bitcast(i, _IR_REAL[i.type.width]), lambda kind: _REAL[kind.bitwidth])
-
-# a signed integer as the float of its width, rounded to nearest even
-real = _operation(lambda builder, i: builder.sitofp(i, _IR_REAL[i.type.width]), lambda kind: _REAL[kind.bitwidth])
-
-
-def _square_root(builder: Any, x: Any) -> Any:
-    return builder.call(builder.module.declare_intrinsic("llvm.sqrt", [x.type]), [x])
+fma = operation(lambda builder, a, b, c: _call(builder, "llvm.fma", a, b, c))
+square_root = operation(lambda builder, x: _call(builder, "llvm.sqrt", x))  # correctly rounded
 
 
 def _horner(builder: Any, x: Any, coefficients: Any) -> Any:
     terms = [builder.extract_value(coefficients, k) for k in range(len(coefficients.type.elements))]
-    value = terms.pop()
+    value = fit(builder, terms.pop(), x.type)
     while terms:
-        value = builder.fma(value, x, terms.pop())
+        value = _call(builder, "llvm.fma", value, x, terms.pop())
     return value
 
 
-square_root = _operation(_square_root)  # correctly rounded
-horner = _operation(_horner)  # sum coefficients[k] * x**k, one fma a term, unrolled
+horner = operation(_horner)  # sum coefficients[k] * x**k, one fma a term, unrolled
+
+
+def _choose(builder: Any, condition: Any, a: Any, b: Any) -> Any:
+    shaped = [value.type for value in (a, b) if isinstance(value.type, ir.VectorType)]
+    kind = shaped[0] if shaped else like(condition.type, a.type)
+    return builder.select(condition, fit(builder, a, kind), fit(builder, b, kind))
+
+
+def _choose_typed(context: Any, condition: Any, a: Any, b: Any) -> Any:
+    result = a if isinstance(a, Lanes) else b if isinstance(b, Lanes) else like(condition, a)
+    return result(condition, a, b), lambda context, builder, signature, values: _choose(builder, *values)
+
+
+choose: Any = intrinsic(_choose_typed)  # (condition, a, b): a where it holds, else b; no branch
+
+# the same bits as a signed integer; a float's bits as a signed integer of its width; and the float of such bits
+signed = operation(lambda builder, w: w, lambda kind: like(kind, _SIGNED[kind.bitwidth]))
+bits = operation(
+    lambda builder, x: builder.bitcast(x, like(x.type, INT if element(x.type) == _IR_REAL[32] else LONG)),
+    lambda kind: like(kind, _SIGNED[kind.bitwidth]),
+)
+from_bits = operation(
+    lambda builder, i: builder.bitcast(i, like(i.type, _IR_REAL[element(i.type).width])),
+    lambda kind: like(kind, _REAL[kind.bitwidth]),
+)
+
+# a signed integer as the float of its width, rounded to nearest even; and the low 16 bits of one
+real = operation(
+    lambda builder, i: builder.sitofp(i, like(i.type, _IR_REAL[element(i.type).width])),
+    lambda kind: like(kind, _REAL[kind.bitwidth]),
+)
+low_half = operation(
+    lambda builder, i: builder.trunc(i, like(i.type, ir.IntType(16))), lambda kind: like(kind, types.uint16)
+)
+
+_LANES = ir.VectorType(LONG, BLOCKS)
+
+
+def _uint64_lanes(_: Any) -> Any:
+    return Lanes(types.uint64, BLOCKS)
+
+
+def _ramp(builder: Any, first: Any) -> Any:
+    return builder.add(fit(builder, first, _LANES), ir.Constant(_LANES, list(range(BLOCKS))))
+
+
+def _weave(builder: Any, x: Any, y: Any) -> Any:
+    kind = ir.VectorType(INT, 2 * x.type.count)
+    places = (at for k in range(0, kind.count, 2) for at in (k, kind.count + k))
+    return builder.shuffle_vector(builder.bitcast(x, kind), builder.bitcast(y, kind), indices(places))
+
+
+def _interleave(builder: Any, x: Any, y: Any) -> Any:
+    count = x.type.count
+    return builder.shuffle_vector(x, y, indices(at for k in range(count) for at in (k, count + k)))
+
+
+def _every_other(first: int) -> Any:
+    return operation(
+        lambda builder, x: builder.shuffle_vector(x, x, indices(range(first, x.type.count, 2))),
+        lambda kind: Lanes(kind.element, kind.count // 2),
+    )
+
+
+spread = operation(lambda builder, x: fit(builder, x, _LANES), _uint64_lanes)  # one uint64 in `BLOCKS` lanes
+ramp = operation(_ramp, _uint64_lanes)  # (first): first, first + 1, ... in `BLOCKS` lanes
+widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint32 lanes as uint64
+# the low halves of uint64 lanes, x0 y0 x1 y1 ..., as uint32; and two neighbours of those as a uint64, low half first
+weave = operation(_weave, lambda kind: Lanes(types.uint32, 2 * kind.count))
+join = operation(lambda builder, x: builder.bitcast(x, _LANES), _uint64_lanes)
+interleave = operation(_interleave, lambda kind: Lanes(kind.element, 2 * kind.count))  # x0 y0 x1 y1 ...
+even, odd = _every_other(0), _every_other(1)  # x0 x2 x4 ...; x1 x3 x5 ...
+mask = operation(  # up to 64 conditions as the bits of a uint64, the first one the lowest
+    lambda builder, x: builder.zext(builder.bitcast(x, ir.IntType(x.type.count)), LONG), lambda _: types.uint64
+)
 
 
 def _load(builder: Any, address: Any, kind: Any) -> Any:
@@ -100,34 +144,45 @@ def _store(builder: Any, address: Any, value: Any) -> Any:
     return instruction
 
 
-def _stream_line(builder: Any, to: Any, source: Any) -> None:
-    instruction = _store(builder, to, _load(builder, source, _LINE))
-    instruction.align = 64
-    instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_INT, 1)]))
+def _stream(builder: Any, to: Any, value: Any) -> None:
+    instruction = _store(builder, to, value)
+    width = {_IR_REAL[32]: 32, _IR_REAL[64]: 64}.get(value.type.element) or value.type.element.width
+    instruction.align = min(64, value.type.count * width // 8)
+    instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT, 1)]))
 
 
 def _copy(builder: Any, to: Any, source: Any, size: Any) -> None:
-    pointers = [builder.inttoptr(address, _BYTE.as_pointer()) for address in (to, source)]
+    pointers = [builder.inttoptr(address, BYTE.as_pointer()) for address in (to, source)]
     kinds = [pointers[0].type, pointers[1].type, size.type]
     memcpy = builder.module.declare_intrinsic("llvm.memcpy", kinds)
-    builder.call(memcpy, [*pointers, size, ir.Constant(ir.IntType(1), 0)])
-
-
-def _move(builder: Any, to: Any, source: Any, unit: Any) -> None:
-    _store(builder, to, _load(builder, source, unit.type))
-
-
-pointer = _operation(lambda builder, address: builder.inttoptr(address, _BYTE.as_pointer()), lambda _: types.voidptr)
+    builder.call(memcpy, [*pointers, size, ir.Constant(BIT, 0)])
 
 
 def _nothing(kind: Any) -> Any:
     return types.void
 
 
-stream_line = _operation(_stream_line, _nothing)  # (to, source): 64 bytes past the caches; ``to`` is a multiple of 64
-copy = _operation(_copy, _nothing)  # (to, source, bytes): memcpy
-move = _operation(_move, _nothing)  # (to, source, unit): one element as wide as ``unit``, at any alignment
-fence = _operation(lambda builder, _: builder.fence("seq_cst"), _nothing)  # (0): streamed lines are visible after it
+def _load_many(element: Any, kind: Any, count: int) -> Any:
+    """Load ``count`` numbers from any address."""
+    return operation(
+        lambda builder, address: _load(builder, address, ir.VectorType(kind, count)), lambda _: Lanes(element, count)
+    )
+
+
+load_places = _load_many(types.uint32, INT, BLOCKS)
+load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 64), _load_many(types.float64, _IR_REAL[64], 64)
+store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
+stream = operation(_stream, _nothing)  # (to, lanes): past the caches; ``to`` is a multiple of 64
+stream_line = operation(  # (to, source): 64 bytes past the caches; ``to`` is a multiple of 64
+    lambda builder, to, source: _stream(builder, to, _load(builder, source, ir.VectorType(LONG, 8))), _nothing
+)
+copy = operation(_copy, _nothing)  # (to, source, bytes): memcpy
+move = operation(  # (to, source, unit): one element as wide as ``unit``, at any alignment
+    lambda builder, to, source, unit: _store(builder, to, _load(builder, source, unit.type)) and None, _nothing
+)
+fence = operation(lambda builder, _: builder.fence("seq_cst"), _nothing)  # (0): streamed lines are visible after it
+pointer = operation(lambda builder, address: builder.inttoptr(address, BYTE.as_pointer()), lambda _: types.voidptr)
+lowest_bit = operation(lambda builder, mask: builder.cttz(mask, ir.Constant(BIT, 0)))  # the place of it
 
 
 def _full_vectors(context: Any) -> Any:
@@ -138,28 +193,9 @@ def _full_vectors(context: Any) -> Any:
     return types.void(), codegen
 
 
-# (): let the loops of the calling function use the widest vectors there are. LLVM stops at 256 bits where it fears for
-# the clock; with 512 the Philox pass ran 1.7 times as fast
+# (): let the calling function use the widest vectors there are. LLVM stops at 256 bits where it fears for the clock;
+# with 512 the rounds of Philox ran 1.7 times as fast
 full_vectors: Any = intrinsic(_full_vectors)
-
-
-def _outside(builder: Any, source: Any, low: Any, high: Any) -> Any:
-    lanes = ir.VectorType(low.type, 64)
-    values = _load(builder, source, lanes)
-
-    def spread(value: Any) -> Any:
-        single = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, ir.Constant(_INT, 0))
-        return builder.shuffle_vector(
-            single, ir.Constant(lanes, ir.Undefined), ir.Constant(ir.VectorType(_INT, 64), None)
-        )
-
-    below = builder.fcmp_unordered("<", values, spread(low))
-    above = builder.fcmp_unordered(">", values, spread(high))
-    return builder.bitcast(builder.or_(below, above), ir.IntType(64))
-
-
-outside = _operation(_outside, lambda _: types.uint64)  # (source, low, high): which of 64 floats are not in [low, high]
-lowest_bit = _operation(lambda builder, mask: builder.cttz(mask, ir.Constant(ir.IntType(1), 0)))  # the place of it
 
 
 @register_jitable(forceinline=True)
@@ -167,7 +203,7 @@ def to_bfloat16(x):  # type: ignore[no-untyped-def]
     """The bits of a finite float32 rounded to bfloat16, to nearest even."""
     pattern = bits(x)
     last = both(right(pattern, 16), 1)
-    return np.uint16(right(add(add(pattern, 0x7FFF), last), 16))
+    return low_half(right(add(add(pattern, 0x7FFF), last), 16))
 
 
 @register_jitable(forceinline=True)
@@ -182,6 +218,5 @@ def to_float16(x):  # type: ignore[no-untyped-def]
     tiny = sub(bits(from_bits(size) + np.float32(0.5)), 0x3F000000)
     last = both(right(size, 13), 1)
     normal = right(add(add(size, 0xFFF - 0x38000000), last), 13)
-    normal = normal if normal < 0x7C00 else right(np.int32(0x7C00), 0)
-    code = tiny if size < 0x38800000 else normal
-    return np.uint16(both(right(pattern, 16), 0x8000)) | np.uint16(code)
+    code = choose(size < 0x38800000, tiny, choose(normal < 0x7C00, normal, 0x7C00))
+    return low_half(add(both(right(pattern, 16), 0x8000), code))

@@ -33,18 +33,3 @@ def philox(c0, c1, c2, c3, k0, k1):
         k0 = (k0 + WEYL_0) & LOW
         k1 = (k1 + WEYL_1) & LOW
     return c0, c1, c2, c3
-
-
-@register_jitable(forceinline=True)
-def philox_two(c0, d0, c1, c2, c3, k0, k1):
-    """The blocks of two counters that differ in their first word alone, one after the other.
-
-    Round by round: a round waits for the one before, and two independent chains fill the time.
-    """
-    d1, d2, d3 = c1, c2, c3
-    for _ in range(10):
-        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-        d0, d1, d2, d3 = _round(d0, d1, d2, d3, k0, k1)
-        k0 = (k0 + WEYL_0) & LOW
-        k1 = (k1 + WEYL_1) & LOW
-    return c0, c1, c2, c3, d0, d1, d2, d3

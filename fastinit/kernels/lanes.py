@@ -1,0 +1,145 @@
+"""Vectors of numbers as a type of Numba's: what lets a scalar function be compiled for many elements at once.
+
+LLVM's own vectorizer stops at 256 bits, keeps two passes where one would do, and makes at most two chains of rounds of
+Philox run side by side; a type decides all that by itself. Python's operators work on `Lanes` as on numbers, and
+`operation` makes intrinsics that take either.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.registry import cpu_target
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
+
+
+def _blocks() -> int:
+    """How many Philox blocks are made side by side: four registers of 64-bit lanes where those have 512 bits, else two.
+
+    One chain of ten dependent rounds leaves the multipliers idle; more chains than registers go through memory.
+    """
+    features = cpu_target.target_context.codegen().magic_tuple()[2]
+    return 32 if "+avx512dq" in features else 8 if "+fma" in features else 4
+
+
+BLOCKS = _blocks()
+
+
+class Lanes(types.Type):
+    """A vector of ``count`` numbers of one kind, the type of a register or of several."""
+
+    def __init__(self, element: Any, count: int) -> None:
+        self.element, self.count, self.bitwidth = element, count, getattr(element, "bitwidth", 1)
+        super().__init__(f"Lanes({element}, {count})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    """LLVM's vector."""
+
+    def __init__(self, manager: Any, kind: Lanes) -> None:
+        vector = ir.VectorType(manager.lookup(kind.element).get_value_type(), kind.count)
+        super().__init__(manager, kind, vector)  # type: ignore[no-untyped-call]
+
+
+def element(kind: Any) -> Any:
+    """The type of one number, in Numba's types and in LLVM's."""
+    return kind.element if isinstance(kind, (Lanes, ir.VectorType)) else kind
+
+
+def like(kind: Any, element: Any) -> Any:
+    """The type of as many numbers as ``kind`` has."""
+    if isinstance(kind, Lanes):
+        return Lanes(element, kind.count)
+    return ir.VectorType(element, kind.count) if isinstance(kind, ir.VectorType) else element
+
+
+def indices(places: Iterable[int]) -> Any:
+    """Which lanes a shuffle takes, as LLVM wants them."""
+    chosen = list(places)
+    return ir.Constant(ir.VectorType(INT, len(chosen)), chosen)
+
+
+def fit(builder: Any, value: Any, kind: Any) -> Any:
+    """The value in an LLVM type: an integer cut or extended by zeros, one number spread over all lanes."""
+    if value.type == kind:
+        return value
+    one = element(kind)
+    if isinstance(one, ir.IntType) and not isinstance(value.type, ir.VectorType):
+        value = builder.trunc(value, one) if value.type.width > one.width else builder.zext(value, one)
+    if not isinstance(kind, ir.VectorType):
+        return value
+    nothing = ir.Constant(kind, ir.Undefined)
+    single = builder.insert_element(nothing, value, ir.Constant(INT, 0))
+    return builder.shuffle_vector(single, nothing, indices([0] * kind.count))
+
+
+def operation(emit: Callable[..., Any], result: Callable[[Any], Any] = lambda kind: kind) -> Any:
+    """An intrinsic of what ``emit`` writes; its result's type follows from its first argument's."""
+
+    def typing(context: Any, *arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            value = emit(builder, *values)
+            return context.get_dummy_value() if signature.return_type == types.void else value
+
+        return result(arguments[0])(*arguments), codegen
+
+    fixed: dict[int, Callable[..., Any]] = {  # an intrinsic may not take *arguments
+        1: lambda context, x: typing(context, x),
+        2: lambda context, x, y: typing(context, x, y),
+        3: lambda context, x, y, z: typing(context, x, y, z),
+    }
+    return intrinsic(fixed[emit.__code__.co_argcount - 1])
+
+
+# Python's operators on lanes, with lanes or with one number; right shifts are those of unsigned integers
+_ARITHMETIC = {
+    operator.add: "add",
+    operator.sub: "sub",
+    operator.mul: "mul",
+    operator.and_: "and_",
+    operator.or_: "or_",
+    operator.xor: "xor",
+    operator.rshift: "lshr",
+}
+_COMPARISONS = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.ne: "!="}
+
+
+def _give_operator(function: Any) -> None:
+    """Type and compile one of Python's operators for lanes."""
+
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, arguments: Any, keywords: Any) -> Any:
+            lanes = [kind for kind in arguments if isinstance(kind, Lanes)]
+            if not lanes or len(arguments) != 2:
+                return None
+            result = like(lanes[0], types.boolean) if function in _COMPARISONS else lanes[0]
+            fitted = [kind if kind in lanes else lanes[0].element for kind in arguments]
+            return signature(result, *fitted)  # type: ignore[no-untyped-call]
+
+    infer_global(function)(Template)  # type: ignore[no-untyped-call]
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = next(value.type for value in values if isinstance(value.type, ir.VectorType))
+        a, b = (fit(builder, value, kind) for value in values)
+        floating = not isinstance(kind.element, ir.IntType)
+        if function in _ARITHMETIC:
+            return getattr(builder, ("f" if floating else "") + _ARITHMETIC[function])(a, b)
+        compare = builder.fcmp_ordered if floating else builder.icmp_signed
+        return compare(_COMPARISONS[function], a, b)
+
+    for kinds in ((Lanes, Lanes), (Lanes, types.Any), (types.Any, Lanes)):
+        lower_builtin(function, *kinds)(lower)  # type: ignore[no-untyped-call]
+
+
+for _function in (*_ARITHMETIC, *_COMPARISONS):
+    _give_operator(_function)
