@@ -19,21 +19,24 @@ import numpy as np
 from numba import carray, njit  # type: ignore[attr-defined]
 from numba.extending import overload, register_jitable
 
-from fastinit.kernels.draws import DRAW, PROPOSE, hold
+from fastinit.kernels.draws import DRAW, PROPOSE, NormalDraw, hold
 from fastinit.kernels.lanes import BLOCKS
 from fastinit.kernels.numerics import (
     both,
     choose,
+    chosen,
     copy,
     even,
     fence,
     full_vectors,
+    how_many,
     interleave,
     join,
+    left,
     load_doubles,
     load_places,
     load_singles,
-    lowest_bit,
+    low_half,
     mask,
     move,
     odd,
@@ -59,8 +62,6 @@ SCATTER_COLUMNS = 256 - 4  # of it, so that its rows end in whole groups whereve
 ROOM = SCATTER_TILE + GROUP + 64  # what a tile may need: two spans, or the rows of a scattered one, and what overshoots
 SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + 64
 LAST_ATTEMPT = 4095
-
-EVERY = np.uint64(2**64 - 1)
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2  # how values become elements
 
@@ -153,37 +154,50 @@ def _drain(scratch, most):
     pending[0], pending[1], pending[2] = to + 64 * lines, source + 64 * lines, pending[2] - lines
 
 
-def _put(low, high, to, values, encoding, streaming):
-    """Store values as elements; how many bytes they were."""
+@_pass
+def _store(to, elements, streaming):
+    """Store past the caches or through them."""
+    if streaming:
+        stream(to, elements)
+    else:
+        store(to, elements)
+
+
+def _held(law, value, low, high):
+    """The value, held in the bounds of its law where it has any."""
+
+
+@_by_law(_held)
+def _held_by_law(law, value, low, high):
+    if law.instance_class is NormalDraw:
+        return lambda law, value, low, high: value
+    return lambda law, value, low, high: hold(value, low, high)
+
+
+def _put(first, second, law, low, high, to, encoding, streaming):
+    """Store the values of pairs as elements; how many bytes they were."""
 
 
 @_by_law(_put)
-def _put_by_width(low, high, to, values, encoding, streaming):
-    size = values.count * values.bitwidth // 8
+def _put_by_width(first, second, law, low, high, to, encoding, streaming):
+    size = first.count * first.bitwidth // 4
 
-    @register_jitable(forceinline=True)
-    def either(to, elements, streaming):
-        if streaming:
-            stream(to, elements)
-        else:
-            store(to, elements)
-
-    def wide(low, high, to, values, encoding, streaming):
-        either(to, values, streaming)
+    def wide(first, second, law, low, high, to, encoding, streaming):
+        _store(to, interleave(first, second), streaming)
         return size
 
-    def narrow(low, high, to, values, encoding, streaming):
+    def narrow(first, second, law, low, high, to, encoding, streaming):
         if encoding == AS_IS:
-            either(to, values, streaming)
+            _store(to, interleave(first, second), streaming)
             return size
-        held = hold(values, low, high)
+        first, second = _held(law, first, low, high), _held(law, second, low, high)
         if encoding == BFLOAT16:
-            either(to, to_bfloat16(held), streaming)
+            _store(to, to_bfloat16(first) | left(to_bfloat16(second), 16), streaming)
         else:
-            either(to, to_float16(held), streaming)
+            _store(to, to_float16(first) | left(to_float16(second), 16), streaming)
         return size // 2
 
-    return narrow if values.bitwidth == 32 else wide
+    return narrow if first.bitwidth == 32 else wide
 
 
 def _groups(law, scratch, target, to, block, groups, encoding, streaming):
@@ -204,15 +218,15 @@ def _groups_by_law(law, scratch, target, to, block, groups, encoding, streaming)
         c1 = spread(first >> HALF)
         for group in range(groups):
             a, b = _words(ramp(first + np.uint64(group * BLOCKS)), c1, target)
-            values = interleave(*draw(law, a, b))
+            values, others = draw(law, a, b)
             _drain(scratch, BLOCKS // 4)
-            to += _put(target.low, target.high, to, values, encoding, streaming)
+            to += _put(values, others, law, target.low, target.high, to, encoding, streaming)
 
     return loop
 
 
 def _load(low, address):
-    """64 values."""
+    """16 values."""
 
 
 @_by_law(_load)
@@ -237,16 +251,14 @@ def _rejected_by_law(law, scratch, at, size):
 
     def outsiders(law, scratch, at, size):
         todo, values, count = scratch.todo, scratch.values, 0
-        address = np.int64(values.ctypes.data) + at * values.itemsize
-        for first in range(0, size, 64):
-            some = _load(law.lower, address + first * values.itemsize)
-            outside = mask((some < law.lower) | (some > law.upper))
-            if first + 64 > size:
-                outside = both(outside, right(EVERY, 64 - (size - first)))
-            while outside != 0:
-                todo[np.uint64(count)] = first + np.int64(lowest_bit(outside))
-                count += 1
-                outside = both(outside, outside - np.uint64(1))
+        source, to = np.int64(values.ctypes.data) + at * values.itemsize, np.int64(todo.ctypes.data)
+        for first in range(0, size, 16):
+            some = _load(law.lower, source + first * values.itemsize)
+            outside = (some < law.lower) | (some > law.upper)
+            store(to + 4 * count, chosen(first, outside))
+            count += how_many(outside)
+        while count > 0 and todo[count - 1] >= size:
+            count -= 1
         return count
 
     return outsiders if law.instance_class in DRAW else everything
@@ -261,9 +273,9 @@ def _propose_by_law(law, a, b):
     propose = PROPOSE[law.instance_class][1]
 
     def two_pairs(law, a, b):
-        values, good = propose(law, a, b)
-        taken = even(good)
-        return choose(taken, even(values), odd(values)), taken | odd(good)
+        first, taken = propose(law, even(a), even(b))
+        second, spare = propose(law, odd(a), odd(b))
+        return choose(taken, first, second), taken | spare
 
     return two_pairs if law.types[0].bitwidth == 32 else (lambda law, a, b: propose(law, a, b))
 
@@ -308,16 +320,28 @@ def _settle_by_law(law, scratch, target, at, size, base):
     return loop
 
 
-@_pass
-def _encode(scratch, target, at, size):
+def _encode(values, scratch, target, at, size):
     """Round ``values[at:]`` to 16 bits if they are to be; the address of element 0 of either kind."""
-    source = np.int64(scratch.values.ctypes.data)
-    if target.encoding == AS_IS:
-        return source
-    to, width = np.int64(scratch.encoded.ctypes.data), scratch.values.itemsize
-    for first in range(at, at + size, 64):
-        _put(target.low, target.high, to + 2 * first, _load(target.low, source + width * first), target.encoding, False)
-    return to
+
+
+@_by_law(_encode)
+def _encode_by_width(values, scratch, target, at, size):
+    def wide(values, scratch, target, at, size):
+        return np.int64(values.ctypes.data)
+
+    def narrow(values, scratch, target, at, size):
+        source, to = np.int64(values.ctypes.data), np.int64(scratch.encoded.ctypes.data)
+        if target.encoding == AS_IS:
+            return source
+        for place in range(at, at + size, 16):
+            held = hold(_load(target.low, source + 4 * place), target.low, target.high)
+            if target.encoding == BFLOAT16:
+                store(to + 2 * place, low_half(to_bfloat16(held)))
+            else:
+                store(to + 2 * place, low_half(to_float16(held)))
+        return to
+
+    return narrow if values.dtype.bitwidth == 32 else wide
 
 
 @_pass
@@ -423,7 +447,7 @@ def _tile(law, scratch, plan, target, inner, to, index, column, rows, columns):
             if not straight:
                 _settle(law, scratch, target, at, head + some, first + done - head)
                 if at_once:
-                    source = _encode(scratch, target, at, head + some) + (at + head) * plan.size
+                    source = _encode(scratch.values, scratch, target, at, head + some) + (at + head) * plan.size
                     _store_run(scratch, place + done * plan.size, source, some * plan.size, plan.streaming)
                 elif done == 0:
                     for k in range(together):
@@ -432,7 +456,7 @@ def _tile(law, scratch, plan, target, inner, to, index, column, rows, columns):
             done += some
     if at_once:
         return
-    source = _encode(scratch, target, 0, at)
+    source = _encode(scratch.values, scratch, target, 0, at)
     if plan.contiguous:
         for row in range(rows):
             start = source + scratch.starts[row] * plan.size

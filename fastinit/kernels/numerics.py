@@ -170,7 +170,7 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
 
 
 load_places = _load_many(types.uint32, INT, BLOCKS)
-load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 64), _load_many(types.float64, _IR_REAL[64], 64)
+load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
 store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
 stream = operation(_stream, _nothing)  # (to, lanes): past the caches; ``to`` is a multiple of 64
 stream_line = operation(  # (to, source): 64 bytes past the caches; ``to`` is a multiple of 64
@@ -182,7 +182,27 @@ move = operation(  # (to, source, unit): one element as wide as ``unit``, at any
 )
 fence = operation(lambda builder, _: builder.fence("seq_cst"), _nothing)  # (0): streamed lines are visible after it
 pointer = operation(lambda builder, address: builder.inttoptr(address, BYTE.as_pointer()), lambda _: types.voidptr)
-lowest_bit = operation(lambda builder, mask: builder.cttz(mask, ir.Constant(BIT, 0)))  # the place of it
+how_many = operation(  # of the conditions hold
+    lambda builder, x: builder.zext(builder.ctpop(builder.bitcast(x, ir.IntType(x.type.count))), LONG),
+    lambda _: types.int64,
+)
+
+
+def _chosen(builder: Any, first: Any, condition: Any) -> Any:
+    places = ir.VectorType(INT, condition.type.count)
+    numbers = builder.add(fit(builder, first, places), ir.Constant(places, list(range(places.count))))
+    kind = ir.FunctionType(places, [places, condition.type, places])
+    name = f"llvm.experimental.vector.compress.v{places.count}i32"
+    compress = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(compress, [numbers, condition, ir.Constant(places, ir.Undefined)])
+
+
+def _chosen_typed(context: Any, first: Any, condition: Any) -> Any:
+    result = like(condition, types.int32)
+    return result(first, condition), lambda context, builder, signature, values: _chosen(builder, *values)
+
+
+chosen: Any = intrinsic(_chosen_typed)  # (first, conditions): first + k for every k that holds, those first, as int32
 
 
 def _full_vectors(context: Any) -> Any:
@@ -200,18 +220,18 @@ full_vectors: Any = intrinsic(_full_vectors)
 
 @register_jitable(forceinline=True)
 def to_bfloat16(x):  # type: ignore[no-untyped-def]
-    """The bits of a finite float32 rounded to bfloat16, to nearest even."""
+    """The bits of a finite float32 rounded to bfloat16, to nearest even, at the low end of an int32."""
     pattern = bits(x)
     last = both(right(pattern, 16), 1)
-    return low_half(right(add(add(pattern, 0x7FFF), last), 16))
+    return right(add(add(pattern, 0x7FFF), last), 16)
 
 
 @register_jitable(forceinline=True)
 def to_float16(x):  # type: ignore[no-untyped-def]
-    """The bits of a float32 rounded to float16, to nearest even; subnormals and infinity too.
+    """The bits of a float32 rounded to float16, to nearest even, at the low end of an int32.
 
-    In integers, since not every processor converts, and those that do need not be asked. A subnormal's last bit weighs
-    2**-24: the sum with 1/2 rounds there.
+    Subnormals and infinity too. In integers, since not every processor converts, and those that do need not be asked. A
+    subnormal's last bit weighs 2**-24: the sum with 1/2 rounds there.
     """
     pattern = bits(x)
     size = both(pattern, 0x7FFFFFFF)
@@ -219,4 +239,4 @@ def to_float16(x):  # type: ignore[no-untyped-def]
     last = both(right(size, 13), 1)
     normal = right(add(add(size, 0xFFF - 0x38000000), last), 13)
     code = choose(size < 0x38800000, tiny, choose(normal < 0x7C00, normal, 0x7C00))
-    return low_half(add(both(right(pattern, 16), 0x8000), code))
+    return add(both(right(pattern, 16), 0x8000), code)
