@@ -332,15 +332,14 @@ def versions() -> dict[str, str | None]:
 def cases(sizes: Sequence[int]) -> list[Case]:
     """What to measure: the largest size of all laws, and from there along each axis, never the full product."""
     here = {package for package, version in versions().items() if version}
-    top, next_to_top = sizes[-1], sizes[-2]
     some, every = (ZEROS, UNIFORM, NORMAL), (ZEROS, *LAWS)
     found = []
     for row in CONTENDERS.values():
         first = ["float32" if "float32" in row.dtypes else row.dtypes[0]]
         slices: list[tuple[Sequence[str], Sequence[str], Sequence[int], Sequence[int]]] = [
-            (every, first, [top], row.threads[-1:]),
+            (every, first, sizes[-1:], row.threads[-1:]),
             (some, first, sizes[:-1], row.threads),
-            (some, FLOATS, [top if row.library == "fastinit" else next_to_top], row.threads[-1:]),
+            (some, FLOATS, sizes[-2:] if row.package == "fastinit" else sizes[-2:-1], row.threads[-1:]),
         ]
         for axes in slices:
             found += [

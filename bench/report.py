@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import CONTENDERS, LAWS, NORMAL, TRUNCATED, UNIFORM, ZEROS
+from bench.contenders import LAWS, NORMAL, TRUNCATED, UNIFORM, ZEROS
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- speed table -->", "<!-- /speed table -->"
@@ -147,11 +147,11 @@ def main_table(results: Results) -> str:
             text = f"**{text}**"
         return text + (f" [{row.dtype}, {size_text(row.nbytes)}]" if row.dtype != "float32" else "")
 
-    names = dict.fromkeys(row.contender for row in results.rows if row.dtype)
+    names = {row.contender: row.contender + " (new array)"[: 0 if row.in_place else None] for row in results.rows}
     stores = [[name, cell(name, ZEROS)] for name in names if results.main(ZEROS, contender=name)]
     rows = [
-        [f"{name}{'' if CONTENDERS[name].in_place else ' (new array)'}", *(cell(name, law) for law in LAWS)]
-        for name in names
+        [shown, *(cell(name, law) for law in LAWS)]
+        for name, shown in names.items()
         if any(results.nearest(law, contender=name) for law in LAWS)
     ]
     return table(["ceilings", "zeros"], stores) + "\n\n" + table(["", *LAWS], rows)
@@ -163,11 +163,8 @@ def axes_table(results: Results) -> str:
     columns = [("float32", 1), *((dtype, results.threads) for dtype in ("float64", "float16", "bfloat16"))]
 
     def cell(library: str, dtype: str, threads: int) -> str:
-        found = [
-            results.best(library=library, law=law, dtype=dtype, threads=threads, nbytes=size)
-            or results.best(library=library, law=law, dtype=dtype, threads=threads, nbytes=results.top)
-            for law in (UNIFORM, NORMAL)
-        ]
+        wanted = {"library": library, "dtype": dtype, "threads": threads, "nbytes": size}
+        found = [results.best(law=law, **wanted) for law in (UNIFORM, NORMAL)]
         return " / ".join(f"{row.speeds[0]:.2f}" for row in found if row)
 
     libraries = dict.fromkeys(row.library for row in results.rows if row.law in LAWS)
@@ -238,7 +235,7 @@ def markdown(results: Results, picture: str) -> str:
         f"![GB/s of the contenders]({picture})",
         f"{size_text(results.top)} of float32, warm unless the contender makes a new array: GB/s as the median (slowest"
         f"{DASH}fastest) of the turns, then the fraction of streaming stores, on fresh pages for new arrays. Bold is "
-        "faster than fastinit.",
+        "faster than fastinit. Contenders took turns, and the mean, deviation and bounds of each were checked before.",
         main_table(results),
         axes_table(results),
         table(
@@ -261,7 +258,8 @@ def draw(results: Results, target: Path) -> None:
     figure = Figure(figsize=(15, 6.5), layout="constrained")
     bars, *lines = figure.subplots(1, 3, width_ratios=(2.2, 1, 1))
     figure.suptitle(
-        f"{results.kept['machine']['cpu']}, {results.threads} threads, float32: of each library what is fastest there"
+        f"{results.kept['machine']['cpu']}, float32: the fastest variant of each library; "
+        f"left on {results.threads} threads (NumPy also on one), right on one or {results.threads}"
     )
     ceiling = results.main(ZEROS, contender=CEILING)
     for place, law in enumerate(LAWS):
@@ -269,7 +267,8 @@ def draw(results: Results, target: Path) -> None:
         for k, row in enumerate(found):
             median, slow, fast = row.speeds
             x, width = place + 0.9 * ((k + 0.5) / len(found) - 0.5), 0.9 / len(found)
-            bars.bar(x, median, width, yerr=[[median - slow], [fast - median]], color=colours[row.library])
+            spread = [[median - slow], [fast - median]]
+            bars.bar(x, median, width, yerr=spread, color=colours[row.library], label=row.library)
             bars.annotate(f" {median:.2g} ", (x, fast), rotation=90, ha="center", va="bottom", fontsize=8)
     if ceiling:
         bars.axhline(ceiling.speeds[0], color="black", linestyle="--")
@@ -289,11 +288,16 @@ def draw(results: Results, target: Path) -> None:
                 axes.plot(xs, ys, color=colour, label=library, **style)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(sizes, [size_text(size) for size in sizes], rotation=60)
         axes.set_ylabel("GB/s")
-        axes.set_title(f"{law} over size, on one or all threads")
+        axes.set_title(f"{law} over the array's size")
         axes.grid(alpha=0.3)
-    handles = {label: handle for axes in lines for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle
+        for axes in (bars, *lines)
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=6)
     figure.savefig(target, dpi=100, metadata={"Software": None})
 

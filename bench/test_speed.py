@@ -45,7 +45,7 @@ def checked(case: Case, memory: Array) -> float:
     return time.perf_counter() - begin
 
 
-def test_fill(benchmark: Any, turn: int, case: Case, memory: Array) -> None:
+def test_fill(benchmark: Any, pytestconfig: pytest.Config, turn: int, case: Case, memory: Array) -> None:
     """One fill, or as many as a round takes; in the first turn, its values are checked before."""
     row = CONTENDERS[case.contender]
     name = f"{case.contender}, {case.law}, {case.dtype}"
@@ -59,7 +59,8 @@ def test_fill(benchmark: Any, turn: int, case: Case, memory: Array) -> None:
         except ValueError as error:
             wrong[name] = str(error)
             pytest.xfail(str(error))
-        iterations[case] = 1 if case.nbytes > CHECKED else max(1, min(1000, int(ROUND / seconds)))
+        once = case.nbytes > CHECKED or pytestconfig.getoption("tiny")
+        iterations[case] = 1 if once else max(1, min(1000, int(ROUND / seconds)))
     benchmark.extra_info.update(asdict(case), library=row.library, in_place=row.in_place, turn=turn)
     begin = time.perf_counter()
     benchmark.pedantic(row.make(case), (case.of(memory),), iterations=iterations[case])
