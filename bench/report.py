@@ -316,13 +316,14 @@ def main() -> None:
     picture = source.with_suffix(".png")
     draw(results, picture)
     text = markdown(results, os.path.relpath(picture, options.readme.parent))
-    print(text)
     readme = options.readme.read_text()
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
+        print(text)
         sys.exit(f"{options.readme} has no {BEGIN} and {END}: nothing was written there")
     options.readme.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+    print(text)
 
 
 if __name__ == "__main__":
