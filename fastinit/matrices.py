@@ -217,7 +217,7 @@ def _ranks(keys: Array, first: int) -> Array:
 
 def rounded(values: Array, dtype: np.dtype[Any]) -> Array:
     """Float64 values as a dtype's: rounded to float32 first for those of 16 bits, as every value of theirs is."""
-    return values.astype(dtype if dtype == np.float64 else np.float32).astype(dtype, copy=False)
+    return values.astype(dtype if dtype == np.float64 else np.float32, copy=False).astype(dtype, copy=False)
 
 
 Matrix = Orthogonal | Identity | Sparse
