@@ -42,7 +42,7 @@ _FACTORIES: dict[str, Callable[..., Initializer]] = {}
 
 @dataclass(frozen=True, repr=False)
 class Initializer:
-    """A rule that gives each tensor its law; made by the factories of this module.
+    """A rule that gives each tensor its law, or makes it as a whole; made by the factories of this module.
 
     Two initializers are equal when they are the same factory with the same arguments. The repr is the text that
     `parse` reads back.
@@ -377,8 +377,8 @@ def variance_scaling(
     layout, groups, transposed
         How the shape is read: see `fastinit.fans.fans`. ``"OI..."`` is torch's layout, ``"...IO"`` Keras's and JAX's.
     depth, mup
-        Divide the std by sqrt(2 depth) and sqrt(mup): see `normal`. Here fan_in follows the width by itself, so that
-        only an output weight needs the width multiplier.
+        Divide the std by sqrt(2 depth) and sqrt(mup): see `normal`. With ``"fan_in"`` the variance falls with the width
+        by itself, and only an output weight needs the width multiplier, ``mup=m``.
 
     Examples
     --------
