@@ -306,6 +306,13 @@ def test_sparse(rows: int, columns: int, percent: int, seed: int, dtype: np.dtyp
         assert ((w == 0).sum(axis=0) == zeros).all()
 
 
+@every_dtype
+def test_pinned_zeros(dtype: np.dtype[Any]) -> None:
+    """Of stream format 1, the same in every precision."""
+    w = fi.array((8, 4), fi.sparse(0.25), seed=0, name="w", dtype=dtype)
+    assert [np.flatnonzero(column == 0).tolist() for column in w.T] == [[2, 3], [0, 5], [6, 7], [2, 7]]
+
+
 def test_equal_keys_and_the_upper_row() -> None:
     class Equal:
         def values(self, out: Array, law: fi.Law, offset: Places) -> None:
