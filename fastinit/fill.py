@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,8 @@ import numpy as np
 from fastinit.bars import bar
 from fastinit.initializers import Initializer, Shape
 from fastinit.keys import check_integer, check_sizes, key_of, stream_of
-from fastinit.laws import Constant
+from fastinit.laws import Constant, Law
+from fastinit.matrices import Matrix, Places
 from fastinit.parallel import run, thread_count
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def fill(
         raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
     key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
     shape, offset = _region(_checked(out).shape, global_shape, global_offset)
-    law = init.law(shape)
+    law = init.rule(shape)
     if isinstance(law, Constant):
         from fastinit.prepare import constant_of
 
@@ -110,8 +112,18 @@ def fill(
         return out
     if out.dtype.kind in "iub":
         raise TypeError(f"out of {out.dtype.name} takes only zeros, ones and constant, got {init!r}")
-    from fastinit.prepare import prepare
+    from fastinit.prepare import constant_of, prepare
 
+    if isinstance(law, Matrix):
+        if isinstance(law.elements, Constant):
+            constant_of(law.elements, out.dtype)
+        else:
+            prepare(law.elements, out.dtype)
+        if out.size:
+            together, inside = (1, threads) if law.one_by_one else (threads, 1)
+            source = _Source(shape, key, stream, inside)
+            _work(*_pieces(out, law, offset, source, together), out.nbytes, together, progress)
+        return out
     prepared = prepare(law, out.dtype)
     if out.size:
         _work(*_tiles(out, shape, offset, prepared, key, stream), out.nbytes, threads, progress)
@@ -168,15 +180,9 @@ def words(
     count, start = check_integer("count", count, 0), check_integer("start", start, 0)
     if start + count > 4 * MOST_ELEMENTS:
         raise ValueError(f"start and count must name words in [0, 2**54), got start={start}, count={count}")
-    from fastinit.kernels.cpu import AS_IS
-    from fastinit.kernels.draws import WordsDraw
-    from fastinit.prepare import Prepared
-
     out = np.empty(count, np.uint32)
     if count:
-        nothing = np.float32(0)
-        raw = Prepared(WordsDraw(np.float32(0)), nothing, nothing, AS_IS)
-        _work(*_tiles(out, (start + count,), (start,), raw, key, stream), out.nbytes, threads, None)
+        run(*_tiles(out, (start + count,), (start,), _raw(), key, stream), threads)
     return out
 
 
@@ -274,6 +280,49 @@ def _slices(out: np.ndarray[Any, Any], value: Any) -> Jobs:
     return task, -(-lines.shape[0] // step)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What a matrix draws from: `fastinit.matrices.Source`, on so many threads."""
+
+    shape: tuple[int, ...]
+    key: int
+    stream: int
+    threads: int
+
+    def values(self, out: np.ndarray[Any, Any], law: Law, offset: Places) -> None:
+        """The elements of a region."""
+        from fastinit.prepare import prepare
+
+        jobs = _tiles(out, self.shape, tuple(offset), prepare(law, out.dtype), self.key, self.stream)
+        run(*jobs, self.threads)
+
+    def keys(self, out: np.ndarray[Any, Any], offset: Places) -> None:
+        """The words of a region's elements, attempt 1."""
+        run(*_tiles(out, self.shape, tuple(offset), _raw(), self.key, self.stream, attempt=1), self.threads)
+
+
+def _pieces(out: np.ndarray[Any, Any], matrix: Matrix, offset: tuple[int, ...], source: _Source, threads: int) -> Jobs:
+    """Tasks of so much of a matrix as it likes to make at once."""
+    axis, step = matrix.cut(out, threads)
+
+    def task(k: int) -> int:
+        part = out[(slice(None),) * axis + (slice(k * step, (k + 1) * step),)]
+        matrix.make(part, (*offset[:axis], offset[axis] + k * step, *offset[axis + 1 :]), source)
+        return part.nbytes
+
+    return task, -(-out.shape[axis] // step)
+
+
+def _raw() -> Prepared:
+    """What the kernel needs to store 32-bit words as they are."""
+    from fastinit.kernels.cpu import AS_IS
+    from fastinit.kernels.draws import WordsDraw
+    from fastinit.prepare import Prepared
+
+    nothing = np.float32(0)
+    return Prepared(WordsDraw(nothing), nothing, nothing, AS_IS)
+
+
 def _tiles(
     out: np.ndarray[Any, Any],
     shape: tuple[int, ...],
@@ -281,12 +330,17 @@ def _tiles(
     prepared: Prepared,
     key: int,
     stream: int,
+    attempt: int = 0,
 ) -> Jobs:
-    """Tasks of consecutive tiles, each of about `TASK_BYTES`, and small enough for every thread to get some."""
+    """Tasks of consecutive tiles, each of about `TASK_BYTES`, and small enough for every thread to get some.
+
+    The words of a later attempt begin, in blocks of four, where the counter's attempt does; 32-bit words alone.
+    """
     from fastinit.kernels.cpu import SCRATCH_BYTES, fill_tiles
 
     plan, inner, axes = _plan(out.shape, out.strides, out.itemsize, shape, offset)
-    plan = plan._replace(address=plan.address + out.__array_interface__["data"][0])
+    first = plan.first + attempt * 4 * MOST_ELEMENTS
+    plan = plan._replace(address=plan.address + out.__array_interface__["data"][0], first=first)
     size = max(LEAST_TASK_BYTES, min(TASK_BYTES, out.nbytes // 16))
     step = max(1, size * plan.tiles // out.nbytes)
     draw, low, high, encoding = prepared

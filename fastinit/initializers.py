@@ -1,8 +1,9 @@
 """Initializers: small frozen values that say which law a tensor of a given shape gets.
 
-A factory checks its arguments and returns a *rule*, a function from the global shape to the law; the decorator wraps it
-up with the factory's name and arguments, which make equality, hashing, pickling, the repr and `parse` one mechanism.
-All that scale with a tensor's fans are one call of `_scaling`, which is `variance_scaling`.
+A factory checks its arguments and returns a *rule*, a function from the global shape to the law of the elements, or to
+a matrix that is made as a whole; the decorator wraps it up with the factory's name and arguments, which make equality,
+hashing, pickling, the repr and `parse` one mechanism. All that scale with a tensor's fans are one call of `_scaling`,
+which is `variance_scaling`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec
 
-from fastinit.fans import MODES, check_choice, check_layout, fans, gain
+from fastinit.fans import MODES, axes_of, check_choice, check_layout, fans, gain
 from fastinit.keys import check_integer, check_sizes
 from fastinit.laws import (
     Constant,
@@ -27,11 +28,12 @@ from fastinit.laws import (
     check_real,
     check_std,
 )
+from fastinit.matrices import Identity, Matrix, Orthogonal, Sparse
 from fastinit.moments import standard_moments
 
 P = ParamSpec("P")
 Shape = Sequence[int]
-Rule = Callable[[Shape], Law]
+Rule = Callable[[Shape], Law | Matrix]
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["uniform", "normal", "truncated_normal"]
 
@@ -40,7 +42,7 @@ _FACTORIES: dict[str, Callable[..., Initializer]] = {}
 
 @dataclass(frozen=True, repr=False)
 class Initializer:
-    """A rule that gives each tensor its law; made by the factories of this module.
+    """A rule that gives each tensor its law, or makes it as a whole; made by the factories of this module.
 
     Two initializers are equal when they are the same factory with the same arguments. The repr is the text that
     `parse` reads back.
@@ -67,6 +69,9 @@ class Initializer:
 
         Raises
         ------
+        TypeError
+            If the elements have no law of their own: those of `orthogonal`, `delta_orthogonal`, `eye`, `dirac` and
+            `sparse` depend on each other.
         ValueError
             If the initializer needs fans that the shape does not have.
 
@@ -75,7 +80,13 @@ class Initializer:
         >>> he_normal().law((256, 128)).std
         0.125
         """
-        return self.rule(check_sizes("global_shape", global_shape))
+        found = self.rule(check_sizes("global_shape", global_shape))
+        if isinstance(found, Matrix):
+            raise TypeError(
+                f"{self} has no law: the elements of its tensors depend on each other; make the tensor, with "
+                "fastinit.array, and look at that"
+            )
+        return found
 
     def __repr__(self) -> str:
         return f"{self.factory}({', '.join(f'{name}={value!r}' for name, value in self.arguments)})"
@@ -176,21 +187,42 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Rule:
     return _everywhere(Uniform(low, high))
 
 
+def _scaled(std: float, depth: int | None, mup: float) -> float:
+    """The std divided by sqrt(2 depth mup): the only place where depth and width multipliers become a factor."""
+    multiplier = check_real("mup", mup)
+    if multiplier <= 0:
+        raise ValueError(f"mup, the width relative to the base model's, must be above 0, got {mup!r}")
+    if depth is not None:
+        multiplier *= 2 * check_integer("depth", depth, 1)
+    return std / math.sqrt(multiplier)  # by 1, and so exactly, where neither is given
+
+
 @_initializer
-def normal(mean: float = 0.0, std: float = 1.0) -> Rule:
+def normal(mean: float = 0.0, std: float = 1.0, *, depth: int | None = None, mup: float = 1.0) -> Rule:
     """Normal with this mean and standard deviation.
 
     Parameters
     ----------
     mean, std
         Finite, std >= 0. The tails of a float32 reach 6.7 std, those of a float64 9.4.
+    depth
+        The number L of residual blocks, for the projections that end their branches: std is divided by sqrt(2 L), so
+        that the sum of the 2 L branches does not grow (Radford et al. 2019, section 2.3).
+    mup
+        The width multiplier m of the maximal update parametrization: the width over that of the base model whose std
+        this is; std is divided by sqrt(m). Yang et al. (2022), Tensor Programs V, table 3: the variance of a hidden
+        weight falls as 1 / fan_in, which a std of one base width does not do by itself. Input weights and biases keep
+        their std; an output weight without a multiplier of its own in the forward pass needs a variance of
+        1 / fan_in**2, ``mup=m * m``.
 
     Examples
     --------
     >>> normal(std=0.02).law((3,))
     Normal(mean=0.0, std=0.02)
+    >>> normal(std=0.02, depth=2).law((3,))
+    Normal(mean=0.0, std=0.01)
     """
-    return _everywhere(Normal(mean, std))
+    return _everywhere(Normal(mean, _scaled(check_std(std), depth, mup)))
 
 
 @_initializer
@@ -202,6 +234,8 @@ def truncated_normal(
     *,
     bounds: Literal["sigma", "absolute"] = "sigma",
     std_of: Literal["parent", "result"] = "parent",
+    depth: int | None = None,
+    mup: float = 1.0,
 ) -> Rule:
     """A normal conditioned on an interval: drawn again until it falls inside, never clamped.
 
@@ -219,6 +253,8 @@ def truncated_normal(
     std_of
         ``"parent"``: std is that of the normal before truncation (torch, Keras, JAX's ``truncated_normal``).
         ``"result"``: std is that of the elements; the parent's is derived, exactly, for any bounds.
+    depth, mup
+        Divide std, as in `normal`; bounds in sigma follow it, absolute ones stay.
 
     Raises
     ------
@@ -233,7 +269,7 @@ def truncated_normal(
     >>> truncated_normal(std=0.02, std_of="result").law((3,)).std
     0.02
     """
-    mean, std = check_real("mean", mean), check_std(std)
+    mean, std = check_real("mean", mean), _scaled(check_std(std), depth, mup)
     lower, upper = check_real("lower", lower, infinite=True), check_real("upper", upper, infinite=True)
     check_choice("bounds", bounds, ("sigma", "absolute"))
     check_choice("std_of", std_of, ("parent", "result"))
@@ -283,9 +319,18 @@ def _parent_std(mean: float, std: float, lower: float, upper: float) -> float:
     return high
 
 
-def _scaling(scale: float, mode: str, distribution: str, layout: str, groups: int, transposed: bool) -> Rule:
+def _scaling(
+    scale: float,
+    mode: str,
+    distribution: str,
+    layout: str,
+    groups: int,
+    transposed: bool,
+    depth: int | None,
+    mup: float,
+) -> Rule:
     """The rule of variance scale / fan: the only place where fans become a spread."""
-    factor = math.sqrt(check_std(scale, "scale"))
+    factor = _scaled(math.sqrt(check_std(scale, "scale")), depth, mup)
     check_choice("mode", mode, MODES)
     check_choice("distribution", distribution, ("uniform", "normal", "truncated_normal"))
     check_layout(layout)
@@ -315,6 +360,8 @@ def variance_scaling(
     layout: str = "OI...",
     groups: int = 1,
     transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
 ) -> Rule:
     """Zero mean and variance scale / fan; every scaled initializer is one call of this.
 
@@ -329,23 +376,36 @@ def variance_scaling(
         deviations of its parent. The std is the result's in all three.
     layout, groups, transposed
         How the shape is read: see `fastinit.fans.fans`. ``"OI..."`` is torch's layout, ``"...IO"`` Keras's and JAX's.
+    depth, mup
+        Divide the std by sqrt(2 depth) and sqrt(mup): see `normal`. With ``"fan_in"`` the variance falls with the width
+        by itself, and only an output weight needs the width multiplier, ``mup=m``.
 
     Examples
     --------
     >>> variance_scaling(2.0, "fan_in", "normal").law((256, 128)).std
     0.125
     """
-    return _scaling(scale, mode, distribution, layout, groups, transposed)
+    return _scaling(scale, mode, distribution, layout, groups, transposed, depth, mup)
 
 
-def _xavier(distribution: str, gain: float, layout: str, groups: int, transposed: bool) -> Rule:
+def _xavier(
+    distribution: str, gain: float, layout: str, groups: int, transposed: bool, depth: int | None, mup: float
+) -> Rule:
     """The Xavier family: variance gain**2 / fan_avg."""
     factor = check_std(gain, "gain")
-    return _scaling(factor * factor, "fan_avg", distribution, layout, groups, transposed)
+    return _scaling(factor * factor, "fan_avg", distribution, layout, groups, transposed, depth, mup)
 
 
 @_initializer
-def xavier_uniform(gain: float = 1.0, *, layout: str = "OI...", groups: int = 1, transposed: bool = False) -> Rule:
+def xavier_uniform(
+    gain: float = 1.0,
+    *,
+    layout: str = "OI...",
+    groups: int = 1,
+    transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
+) -> Rule:
     """Uniform on [-b, b], b = gain sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), equation 16.
 
     The compromise between the variance of activations and that of gradients; std gain sqrt(2 / (fan_in + fan_out)).
@@ -356,24 +416,34 @@ def xavier_uniform(gain: float = 1.0, *, layout: str = "OI...", groups: int = 1,
         A factor, >= 0, for the nonlinearity: see `gain`.
     layout, groups, transposed
         How the shape is read: see `fastinit.fans.fans`.
+    depth, mup
+        Divide the std: see `variance_scaling`.
 
     Examples
     --------
     >>> xavier_uniform().law((256, 128))
     Uniform(low=-0.125, high=0.125)
     """
-    return _xavier("uniform", gain, layout, groups, transposed)
+    return _xavier("uniform", gain, layout, groups, transposed, depth, mup)
 
 
 @_initializer
-def xavier_normal(gain: float = 1.0, *, layout: str = "OI...", groups: int = 1, transposed: bool = False) -> Rule:
+def xavier_normal(
+    gain: float = 1.0,
+    *,
+    layout: str = "OI...",
+    groups: int = 1,
+    transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
+) -> Rule:
     """Normal of std gain sqrt(2 / (fan_in + fan_out)): Glorot and Bengio (2010), equation 12.
 
     torch's ``xavier_normal_``; JAX's and Keras's ``glorot_normal`` is `xavier_truncated_normal`.
 
     Parameters
     ----------
-    gain, layout, groups, transposed
+    gain, layout, groups, transposed, depth, mup
         As in `xavier_uniform`.
 
     Examples
@@ -381,18 +451,24 @@ def xavier_normal(gain: float = 1.0, *, layout: str = "OI...", groups: int = 1, 
     >>> xavier_normal().law((256, 256)).std
     0.0625
     """
-    return _xavier("normal", gain, layout, groups, transposed)
+    return _xavier("normal", gain, layout, groups, transposed, depth, mup)
 
 
 @_initializer
 def xavier_truncated_normal(
-    gain: float = 1.0, *, layout: str = "OI...", groups: int = 1, transposed: bool = False
+    gain: float = 1.0,
+    *,
+    layout: str = "OI...",
+    groups: int = 1,
+    transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
 ) -> Rule:
     """`xavier_normal`'s std, as the result of a normal truncated at two of its own sigma: JAX's ``glorot_normal``.
 
     Parameters
     ----------
-    gain, layout, groups, transposed
+    gain, layout, groups, transposed, depth, mup
         As in `xavier_uniform`.
 
     Examples
@@ -400,13 +476,28 @@ def xavier_truncated_normal(
     >>> round(xavier_truncated_normal().law((256, 256)).std, 12)
     0.0625
     """
-    return _xavier("truncated_normal", gain, layout, groups, transposed)
+    return _xavier("truncated_normal", gain, layout, groups, transposed, depth, mup)
 
 
-def _he(distribution: str, mode: str, nonlinearity: str, a: float, layout: str, groups: int, transposed: bool) -> Rule:
+def _he(
+    distribution: str,
+    mode: str,
+    nonlinearity: str,
+    a: float,
+    layout: str,
+    groups: int,
+    transposed: bool,
+    depth: int | None,
+    mup: float,
+) -> Rule:
     """The He family: variance gain**2 / fan."""
+    if not isinstance(nonlinearity, str):  # a function could not be written down, nor parsed
+        raise TypeError(
+            f"nonlinearity must be a name, got {nonlinearity!r}; for a function f use "
+            "variance_scaling(fastinit.gain(f) ** 2)"
+        )
     factor = gain(nonlinearity, check_real("a", a))
-    return _scaling(factor * factor, mode, distribution, layout, groups, transposed)
+    return _scaling(factor * factor, mode, distribution, layout, groups, transposed, depth, mup)
 
 
 @_initializer
@@ -418,6 +509,8 @@ def he_uniform(
     layout: str = "OI...",
     groups: int = 1,
     transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
 ) -> Rule:
     """Uniform on [-b, b], b = gain sqrt(3 / fan): He et al. (2015), equation 10 (fan_in) or 14 (fan_out).
 
@@ -429,13 +522,15 @@ def he_uniform(
         The gain's: see `gain`; ``a`` is the slope of leaky_relu and serves no other.
     layout, groups, transposed
         How the shape is read: see `fastinit.fans.fans`.
+    depth, mup
+        Divide the std: see `variance_scaling`.
 
     Examples
     --------
     >>> he_uniform().law((256, 96))
     Uniform(low=-0.25, high=0.25)
     """
-    return _he("uniform", mode, nonlinearity, a, layout, groups, transposed)
+    return _he("uniform", mode, nonlinearity, a, layout, groups, transposed, depth, mup)
 
 
 @_initializer
@@ -447,6 +542,8 @@ def he_normal(
     layout: str = "OI...",
     groups: int = 1,
     transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
 ) -> Rule:
     """Normal of std gain / sqrt(fan): He et al. (2015), equation 10 (fan_in) or 14 (fan_out).
 
@@ -454,7 +551,7 @@ def he_normal(
 
     Parameters
     ----------
-    mode, nonlinearity, a, layout, groups, transposed
+    mode, nonlinearity, a, layout, groups, transposed, depth, mup
         As in `he_uniform`.
 
     Examples
@@ -462,7 +559,7 @@ def he_normal(
     >>> he_normal().law((256, 128)).std
     0.125
     """
-    return _he("normal", mode, nonlinearity, a, layout, groups, transposed)
+    return _he("normal", mode, nonlinearity, a, layout, groups, transposed, depth, mup)
 
 
 @_initializer
@@ -474,12 +571,14 @@ def he_truncated_normal(
     layout: str = "OI...",
     groups: int = 1,
     transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
 ) -> Rule:
     """`he_normal`'s std, as the result of a normal truncated at two of its own sigma: JAX's ``he_normal``.
 
     Parameters
     ----------
-    mode, nonlinearity, a, layout, groups, transposed
+    mode, nonlinearity, a, layout, groups, transposed, depth, mup
         As in `he_uniform`.
 
     Examples
@@ -487,58 +586,293 @@ def he_truncated_normal(
     >>> round(he_truncated_normal().law((256, 128)).std, 12)
     0.125
     """
-    return _he("truncated_normal", mode, nonlinearity, a, layout, groups, transposed)
+    return _he("truncated_normal", mode, nonlinearity, a, layout, groups, transposed, depth, mup)
 
 
 @_initializer
-def lecun_uniform(*, layout: str = "OI...", groups: int = 1, transposed: bool = False) -> Rule:
+def lecun_uniform(
+    *,
+    layout: str = "OI...",
+    groups: int = 1,
+    transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
+) -> Rule:
     """Uniform on [-b, b], b = sqrt(3 / fan_in): LeCun et al. (1998), Efficient backprop, equation 16.
 
     Parameters
     ----------
     layout, groups, transposed
         How the shape is read: see `fastinit.fans.fans`.
+    depth, mup
+        Divide the std: see `variance_scaling`.
 
     Examples
     --------
     >>> lecun_uniform().law((256, 48))
     Uniform(low=-0.25, high=0.25)
     """
-    return _scaling(1.0, "fan_in", "uniform", layout, groups, transposed)
+    return _scaling(1.0, "fan_in", "uniform", layout, groups, transposed, depth, mup)
 
 
 @_initializer
-def lecun_normal(*, layout: str = "OI...", groups: int = 1, transposed: bool = False) -> Rule:
+def lecun_normal(
+    *,
+    layout: str = "OI...",
+    groups: int = 1,
+    transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
+) -> Rule:
     """Normal of std 1 / sqrt(fan_in): LeCun et al. (1998); with selu, Klambauer et al. (2017).
 
     Parameters
     ----------
     layout, groups, transposed
         How the shape is read: see `fastinit.fans.fans`.
+    depth, mup
+        Divide the std: see `variance_scaling`.
 
     Examples
     --------
     >>> lecun_normal().law((256, 64)).std
     0.125
     """
-    return _scaling(1.0, "fan_in", "normal", layout, groups, transposed)
+    return _scaling(1.0, "fan_in", "normal", layout, groups, transposed, depth, mup)
 
 
 @_initializer
-def lecun_truncated_normal(*, layout: str = "OI...", groups: int = 1, transposed: bool = False) -> Rule:
+def lecun_truncated_normal(
+    *,
+    layout: str = "OI...",
+    groups: int = 1,
+    transposed: bool = False,
+    depth: int | None = None,
+    mup: float = 1.0,
+) -> Rule:
     """`lecun_normal`'s std, as the result of a normal truncated at two of its own sigma: JAX's ``lecun_normal``.
 
     Parameters
     ----------
     layout, groups, transposed
         How the shape is read: see `fastinit.fans.fans`.
+    depth, mup
+        Divide the std: see `variance_scaling`.
 
     Examples
     --------
     >>> round(lecun_truncated_normal().law((256, 64)).std, 12)
     0.125
     """
-    return _scaling(1.0, "fan_in", "truncated_normal", layout, groups, transposed)
+    return _scaling(1.0, "fan_in", "truncated_normal", layout, groups, transposed, depth, mup)
+
+
+@_initializer
+def orthogonal(gain: float = 1.0, *, layout: str = "OI...") -> Rule:
+    """Orthogonal, from the Haar measure: Saxe et al. (2014); Mezzadri (2007), section 4, for the measure.
+
+    As a matrix of the outputs by all else, the weight W has orthonormal rows, W W^T = gain**2 I, if it has no more rows
+    than columns, and else orthonormal columns, W^T W = gain**2 I: to 1e-6 in float32. It is Q of the QR decomposition
+    of the tensor's contract normals (of the transpose where that is taller), each column times the sign of its element
+    on R's diagonal.
+
+    Parameters
+    ----------
+    gain
+        A factor, >= 0: see `gain`.
+    layout
+        O the axes of the outputs, N those of stacked weights, each orthogonal by itself, all other letters flattened
+        in C order: see `fastinit.fans.fans`. torch's ``orthogonal_`` is ``"OI..."``, Keras's and JAX's ``"...IO"``.
+
+    Notes
+    -----
+    The decomposition is LAPACK's, in float64, then rounded to float32, and for 16 bits from there. Its last bits are
+    LAPACK's and not part of the value contract. Any region is the slice of the whole, for which the whole is made: 8
+    bytes for each element of one weight, and 4 for the normals while they are converted. LAPACK has threads of its own,
+    and cannot be interrupted within a weight.
+
+    Raises
+    ------
+    ValueError
+        If gain < 0, or the shape has no axis beside the outputs'.
+
+    Examples
+    --------
+    >>> import fastinit
+    >>> w = fastinit.array((3, 2), orthogonal(2.0), seed=0, name="w")
+    >>> abs(w.T @ w).round(5).tolist()
+    [[4.0, 0.0], [0.0, 4.0]]
+    """
+    factor = check_std(gain, "gain")
+    check_layout(layout)
+
+    def rule(shape: Shape) -> Matrix:
+        axes = axes_of(shape, layout)
+        if not set(axes) - {"O", "N"}:
+            raise ValueError(f"orthogonal needs an axis beside the outputs', got shape {shape} as {layout!r}")
+        return Orthogonal(tuple(shape), factor, axes, delta=False)
+
+    return rule
+
+
+@_initializer
+def delta_orthogonal(gain: float = 1.0, *, layout: str = "OI...") -> Rule:
+    """Convolution that is zero but for its middle tap, which is `orthogonal`: Xiao et al. (2018), algorithm 1.
+
+    With the matrix H of the middle tap, H^T H = gain**2 I: a convolution with it keeps norms. Like JAX's, the middle of
+    an even size k is (k - 1) // 2.
+
+    Parameters
+    ----------
+    gain
+        A factor, >= 0: see `gain`.
+    layout
+        How the shape is read: see `fastinit.fans.fans`. JAX's is ``"...IO"``.
+
+    Raises
+    ------
+    ValueError
+        If gain < 0, or the shape has no receptive field or more inputs than outputs.
+
+    Examples
+    --------
+    >>> import fastinit
+    >>> w = fastinit.array((3, 2, 3), delta_orthogonal(), seed=0, name="w")
+    >>> abs(w[:, :, 1].T @ w[:, :, 1]).round(5).tolist(), int(abs(w[:, :, [0, 2]]).max())
+    ([[1.0, 0.0], [0.0, 1.0]], 0)
+    """
+    factor = check_std(gain, "gain")
+    check_layout(layout)
+
+    def rule(shape: Shape) -> Matrix:
+        axes = _convolution("delta_orthogonal", shape, layout)
+        if shape[axes.index("O")] < shape[axes.index("I")]:
+            raise ValueError(f"delta_orthogonal needs as many outputs as inputs or more, got {shape} as {layout!r}")
+        return Orthogonal(tuple(shape), factor, axes, delta=True)
+
+    return rule
+
+
+def _convolution(name: str, shape: Shape, layout: str) -> str:
+    """The axes of a convolution's weight: one for outputs, one for inputs, and a receptive field."""
+    axes = axes_of(shape, layout)
+    if axes.count("O") != 1 or axes.count("I") != 1 or not set(axes) - set("OIN"):
+        raise ValueError(f"{name} needs one axis of outputs, one of inputs and a field, got {shape} as {layout!r}")
+    return axes
+
+
+@_initializer
+def eye(gain: float = 1.0) -> Rule:
+    """The identity times ``gain``, rectangular or square: ``torch.nn.init.eye_``, Keras's ``Identity``.
+
+    Parameters
+    ----------
+    gain
+        What the diagonal holds, finite.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not have two axes.
+
+    Examples
+    --------
+    >>> import fastinit
+    >>> fastinit.array((2, 3), eye(), seed=0, name=0).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    factor = check_real("gain", gain)
+
+    def rule(shape: Shape) -> Matrix:
+        if len(shape) != 2:
+            raise ValueError(f"eye needs a tensor of two axes, got shape {shape}")
+        return Identity(tuple(shape), factor, "OI", 1)
+
+    return rule
+
+
+@_initializer
+def dirac(groups: int = 1, *, layout: str = "OI...") -> Rule:
+    """Convolution that passes its inputs on: ``torch.nn.init.dirac_``.
+
+    Output k of a group is the group's input k, through a 1 at the middle of the field, k // 2 of a size k, as far as
+    there are inputs; all else is 0.
+
+    Parameters
+    ----------
+    groups
+        Groups of a grouped convolution, of whose channels the I axis counts one group's.
+    layout
+        How the shape is read: see `fastinit.fans.fans`.
+
+    Raises
+    ------
+    ValueError
+        If the shape has no receptive field, or the groups do not divide the outputs.
+
+    Examples
+    --------
+    >>> import fastinit
+    >>> fastinit.array((2, 2, 3), dirac(), seed=0, name=0).tolist()
+    [[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
+    """
+    groups = check_integer("groups", groups, 1)
+    check_layout(layout)
+
+    def rule(shape: Shape) -> Matrix:
+        axes = _convolution("dirac", shape, layout)
+        if shape[axes.index("O")] % groups:
+            raise ValueError(f"groups must divide the {shape[axes.index('O')]} outputs of shape {shape}, got {groups}")
+        return Identity(tuple(shape), 1.0, axes, groups)
+
+    return rule
+
+
+@_initializer
+def sparse(sparsity: float, std: float = 0.01, *, layout: str = "OI") -> Rule:
+    """Normal with exactly ceil(sparsity * rows) zeros in each column: Martens (2010), ``torch.nn.init.sparse_``.
+
+    A row is an output, a column an input. Element i of the tensor has as its key the word i mod 4 of the block i div 4
+    at attempt 1, of any precision; the elements of the smallest keys of a column are zero, of equal keys the upper one
+    first. All others are those of ``normal(0, std)``.
+
+    Parameters
+    ----------
+    sparsity
+        In [0, 1]. The product with the rows is that of the decimal number as it is written: 0.07 of 100 rows are 7;
+        torch computes 7.000000000000001 and takes 8.
+    std
+        Of the normal, >= 0.
+    layout
+        ``"OI"``, or ``"IO"`` for Keras and JAX.
+
+    Notes
+    -----
+    A region needs the keys of all its columns, 16 bytes each. Columns are made together up to 32 MiB of them.
+
+    Raises
+    ------
+    ValueError
+        If the sparsity is not in [0, 1], std < 0, or the shape does not have two axes.
+
+    Examples
+    --------
+    >>> import fastinit
+    >>> w = fastinit.array((100, 4), sparse(0.07), seed=0, name="w")
+    >>> (w == 0).sum(axis=0).tolist()
+    [7, 7, 7, 7]
+    """
+    share, spread = check_real("sparsity", sparsity), check_std(std)
+    if not 0 <= share <= 1:
+        raise ValueError(f"sparsity must be in [0, 1], got {sparsity!r}")
+    check_choice("layout", layout, ("OI", "IO"))
+
+    def rule(shape: Shape) -> Matrix:
+        if len(shape) != 2:
+            raise ValueError(f"sparse needs a tensor of two axes, got shape {shape}")
+        return Sparse(tuple(shape), spread, share, layout)
+
+    return rule
 
 
 glorot_uniform, glorot_normal, glorot_truncated_normal = xavier_uniform, xavier_normal, xavier_truncated_normal

@@ -22,9 +22,11 @@ OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotli
 # A module imports from those before it in this list alone. "" is the package itself.
 LAYERS = [
     "keys",
-    "fans",
     "moments",
+    "quadrature",
+    "fans",
     "laws",
+    "matrices",
     "initializers",
     "kernels",
     "kernels.lanes",
@@ -45,9 +47,11 @@ LAYERS = [
 COMPILED = [name for name in LAYERS if name.startswith("kernels")]
 LIGHT = [
     "keys",
-    "fans",
     "moments",
+    "quadrature",
+    "fans",
     "laws",
+    "matrices",
     "initializers",
     "parallel",
     "bars",

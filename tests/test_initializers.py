@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp
 
 import fastinit as fi
-from fastinit.fans import MODES
+from fastinit.fans import _GAINS, MODES
 from fastinit.initializers import _FACTORIES
 
 INF = math.inf
@@ -37,6 +38,14 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], dict[str, Any], int, int]] = {
     "stacked": ((8, 1024, 256), {"layout": "NOI"}, 256, 1024),
     "stacked, in before out": ((8, 256, 1024), {"layout": "NIO"}, 256, 1024),
     "stacked convolutions": ((8, 64, 3, 7, 5), {"layout": "NOI..."}, 3 * 35, 64 * 35),
+    "convolution of one axis": ((64, 3, 5), {}, 3 * 5, 64 * 5),
+    "convolution of three axes": ((64, 3, 2, 4, 5), {}, 3 * 40, 64 * 40),
+    "convolution of three axes, Keras": ((2, 4, 5, 3, 64), {"layout": "...IO"}, 3 * 40, 64 * 40),
+    "depthwise, JAX": ((3, 3, 1, 128), {"layout": "...IO", "groups": 64}, 9, 18),
+    "depthwise, Keras": ((3, 3, 64, 2), {"layout": "HWNO"}, 9, 18),
+    "depthwise, Keras, any field": ((5, 64, 2), {"layout": "...NO"}, 5, 10),
+    "to the heads of an attention": ((48, 6, 8), {"layout": "IOO"}, 48, 48),
+    "from the heads of an attention": ((6, 8, 40), {"layout": "IIO"}, 48, 40),
 }
 every_layout = pytest.mark.parametrize(("shape", "read", "fan_in", "fan_out"), LAYOUTS.values(), ids=LAYOUTS)
 KINDS = ("uniform", "normal", "truncated_normal")
@@ -163,7 +172,7 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "distribution": (lambda: fi.variance_scaling(1, "fan_in", "cauchy"), ValueError, "distribution"),  # type: ignore[arg-type]
     "nonlinearity": (lambda: fi.he_normal(nonlinearity="rellu"), ValueError, "nonlinearity.*'relu'"),
     "a": (lambda: fi.he_normal(a=math.nan), ValueError, "a must"),
-    "layout": (lambda: fi.he_normal(layout="OO"), ValueError, "layout.*'OO'"),
+    "layout": (lambda: fi.he_normal(layout="OHH"), ValueError, "layout.*'OHH'"),
     "layout: kind": (lambda: fi.he_normal(layout=None), TypeError, "layout"),  # type: ignore[arg-type]
     "groups": (lambda: fi.he_normal(groups=0), ValueError, "groups.*0"),
     "groups: kind": (lambda: fi.he_normal(groups=1.0), TypeError, "groups.*1.0"),  # type: ignore[arg-type]
@@ -171,6 +180,12 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "one axis": (lambda: fi.he_normal().law((5,)), ValueError, "two axes"),
     "layout of other axes": (lambda: fi.he_normal(layout="HWIO").law((5, 5)), ValueError, "layout.*HWIO"),
     "too few axes": (lambda: fi.he_normal(layout="NOI...").law((5, 5)), ValueError, "layout.*NOI"),
+    "depth": (lambda: fi.normal(depth=0), ValueError, "depth.*0"),
+    "depth: kind": (lambda: fi.he_normal(depth=2.0), TypeError, "depth.*2.0"),  # type: ignore[arg-type]
+    "mup": (lambda: fi.truncated_normal(mup=0), ValueError, "mup.*0"),
+    "mup: NaN": (lambda: fi.lecun_normal(mup=math.nan), ValueError, "mup.*nan"),
+    "nonlinearity: a function": (lambda: fi.he_normal(nonlinearity=np.tanh), TypeError, "name.*variance_scaling"),  # type: ignore[arg-type]
+    "a layout without outputs": (lambda: fi.he_normal(layout="IN"), ValueError, "layout.*'IN'"),
     "groups of channels": (lambda: fi.he_normal(groups=3).law((64, 1, 3, 3)), ValueError, "groups.*64"),
 }
 
@@ -205,6 +220,142 @@ def test_gains() -> None:
             fi.gain(name, param)
 
 
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + mp.exp(-x))
+
+
+def softplus(x: Any) -> Any:
+    return mp.log1p(mp.exp(x))
+
+
+def elu(x: Any) -> Any:
+    return x if x > 0 else mp.expm1(x)
+
+
+def relu6(x: Any) -> Any:
+    return min(max(x, mp.mpf(0)), mp.mpf(6))
+
+
+# name: the function in mpmath's arithmetic, and its kinks
+NAMED: dict[str, tuple[Callable[[Any], Any], list[float]]] = {
+    "celu": (elu, [0]),
+    "elu": (elu, [0]),
+    "gelu": (lambda x: x * mp.ncdf(x), []),
+    "gelu_tanh": (lambda x: x / 2 * (1 + mp.tanh(mp.sqrt(2 / mp.pi) * (x + mp.mpf("0.044715") * x**3))), []),
+    "hard_sigmoid": (lambda x: relu6(x + 3) / 6, [-3, 3]),
+    "hardsigmoid": (lambda x: relu6(x + 3) / 6, [-3, 3]),
+    "hard_swish": (lambda x: x * relu6(x + 3) / 6, [-3, 3]),
+    "hardswish": (lambda x: x * relu6(x + 3) / 6, [-3, 3]),
+    "hard_tanh": (lambda x: min(max(x, mp.mpf(-1)), mp.mpf(1)), [-1, 1]),
+    "hardtanh": (lambda x: min(max(x, mp.mpf(-1)), mp.mpf(1)), [-1, 1]),
+    "log_sigmoid": (lambda x: -softplus(-x), []),
+    "logsigmoid": (lambda x: -softplus(-x), []),
+    "mish": (lambda x: x * mp.tanh(softplus(x)), []),
+    "quick_gelu": (lambda x: x * sigmoid(mp.mpf("1.702") * x), []),
+    "relu6": (relu6, [0, 6]),
+    "silu": (lambda x: x * sigmoid(x), []),
+    "swish": (lambda x: x * sigmoid(x), []),
+    "softplus": (softplus, []),
+    "softsign": (lambda x: x / (1 + abs(x)), [0]),
+    "squared_relu": (lambda x: max(x, mp.mpf(0)) ** 2, [0]),
+    "tanhshrink": (lambda x: x - mp.tanh(x), []),
+    "relu": (lambda x: max(x, mp.mpf(0)), [0]),
+    "linear": (lambda x: x, []),
+}
+OTHERS: dict[str, tuple[Callable[[Any], Any], list[float]]] = {
+    "a step": (lambda x: mp.mpf(x > 0.3), [0.3]),
+    "abs": (abs, [0]),
+    "sign": (mp.sign, [0]),
+    "exp": (mp.exp, []),
+    "tanh": (mp.tanh, []),
+    "a late kink": (lambda x: max(x - mp.mpf(4.123), mp.mpf(0)), [4.123]),
+    "a narrow step": (lambda x: mp.mpf(0.05 < x < 0.1), [0.05, 0.1]),
+    "steps": (mp.floor, list(range(-12, 13))),
+    "a root": (lambda x: mp.sqrt(abs(x - mp.mpf(0.7))), [0.7]),
+    "fast": (lambda x: mp.sin(40 * x), []),
+}
+
+
+def exact_gain(f: Callable[[Any], Any], kinks: list[float]) -> float:
+    """By mpmath, which is told where the kinks are."""
+    with mp.workdps(30):
+        pieces = sorted({-30.0, 30.0, *(k / 2 for k in range(-24, 25)), *kinks})
+        return float(1 / mp.sqrt(mp.quad(lambda x: f(x) ** 2 * mp.npdf(x), pieces)))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_gains_are_exact(name: str) -> None:
+    f, kinks = NAMED[name]
+    assert fi.gain(name) == pytest.approx(exact_gain(f, kinks), rel=2e-16)
+
+
+def test_every_name_has_a_definition() -> None:
+    assert set(_GAINS) == set(GAINS) | set(NAMED)
+
+
+@pytest.mark.parametrize(("f", "kinks"), [*NAMED.values(), *OTHERS.values()], ids=[*NAMED, *OTHERS])
+def test_the_gain_of_a_function(f: Callable[[Any], Any], kinks: list[float]) -> None:
+    assert fi.gain(lambda z: f(mp.mpf(z))) == pytest.approx(exact_gain(f, kinks), rel=1e-9)
+
+
+def test_gains_of_numpy_and_what_torch_rounds() -> None:
+    assert fi.gain(np.tanh) == pytest.approx(1.5925374197228312, rel=1e-12)
+    assert fi.gain(math.tanh) == pytest.approx(1.5925374197228312, rel=1e-12)
+    assert abs(fi.gain("tanh") / fi.gain(np.tanh) - 1) > 0.04
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+
+    def selu(z: float) -> float:
+        return scale * (z if z > 0 else alpha * math.expm1(z))
+
+    assert fi.gain(selu) == pytest.approx(1, rel=1e-9)
+    z = np.random.default_rng(0).standard_normal(1_000_000)  # the mean of tanh**2 within 5 standard errors, 0.0015
+    assert (fi.gain(np.tanh) ** 2 * np.tanh(z) ** 2).mean() == pytest.approx(1, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("f", "error", "message"),
+    [
+        (lambda z: 0.0, ValueError, "vanishes"),
+        (lambda z: 1 / (z - 0.1), ValueError, "converge"),
+        (lambda z: math.exp(z * z / 4), ValueError, "finite"),
+        (lambda z: math.exp(min(z * z / 4, 354.0)), ValueError, "converge"),
+        (lambda z: math.sin(1e7 * z), ValueError, "converge"),
+        (np.log, ValueError, "finite.*nan.*log"),
+        (lambda z: None, TypeError, "real number.*None"),
+        (lambda z: "x", TypeError, "real number.*'x'"),
+        (3.0, TypeError, r"name or a function.*3\.0"),
+        (None, TypeError, "name or a function.*None"),
+    ],
+)
+def test_functions_without_a_gain(f: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fi.gain(f)
+
+
+def test_depth_and_width_are_factors_of_the_std() -> None:
+    """GPT-2's 1 / sqrt(2 L) and muP's 1 / sqrt(m), to the bit where only one of them divides."""
+    for kind in KINDS:
+        for family in ("xavier", "he", "lecun"):
+            make = getattr(fi, f"{family}_{kind}")
+            plain = make().law((48, 20)).std
+            assert make(depth=8).law((48, 20)).std == pytest.approx(plain / 4, rel=1e-15)
+            assert make(mup=4).law((48, 20)).std == pytest.approx(plain / 2, rel=1e-15)
+            assert make(depth=2, mup=4.0).law((48, 20)).std == pytest.approx(plain / 4, rel=1e-15)
+        scaled = fi.variance_scaling(2.0, "fan_out", kind, depth=8, mup=0.25).law((48, 20))  # type: ignore[arg-type]
+        check(scaled, kind, math.sqrt(2 / 48) / 2)
+    for layers in range(1, 200):
+        assert fi.normal(std=0.02, depth=layers).law((3,)).std == 0.02 / math.sqrt(2 * layers)
+        assert fi.normal(std=0.02, mup=layers).law((3,)).std == 0.02 / math.sqrt(layers)
+    assert fi.truncated_normal(std=0.02, depth=8).law((3,)) == fi.truncated_normal(std=0.005).law((3,))
+    absolute = fi.truncated_normal(0, 0.02, -0.04, 0.04, bounds="absolute", std_of="result", mup=4).law((3,))
+    assert absolute.std == pytest.approx(0.01, rel=1e-12)
+    assert absolute.support == (-0.04, 0.04)
+    # muP, table 3: with a base std of 1 / sqrt(64) at width 64, a hidden weight has variance 1 / fan_in at any width
+    assert fi.normal(std=1 / 8, mup=1024 / 64).law((1024, 1024)).std == fi.lecun_normal().law((1024, 1024)).std
+    assert repr(fi.normal(depth=None, mup=1)) == "normal()"
+    assert repr(fi.normal(depth=12)) == "normal(depth=12)"
+
+
 reals = st.floats(-1e6, 1e6)
 spreads = st.floats(0, 1e6)
 reading = {
@@ -212,25 +363,33 @@ reading = {
     "groups": st.integers(1, 4),
     "transposed": st.booleans(),
 }
-he = {"mode": st.sampled_from(MODES), "nonlinearity": st.sampled_from(sorted(GAINS)), "a": reals, **reading}
+factors = {"depth": st.none() | st.integers(1, 200), "mup": st.floats(0.25, 1e4)}
+scaled = reading | factors
+he = {"mode": st.sampled_from(MODES), "nonlinearity": st.sampled_from(sorted(_GAINS)), "a": reals, **scaled}
 ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "zeros": {},
     "ones": {},
     "constant": {"value": reals | st.integers(-9, 9)},
     "uniform": {"low": st.floats(-1e6, 0), "high": st.floats(1, 1e6)},
-    "normal": {"mean": reals, "std": spreads | spreads.map(np.float64)},
+    "normal": {"mean": reals, "std": spreads | spreads.map(np.float64), **factors},
     "truncated_normal": {
         "mean": reals,
-        "std": spreads,
+        "std": st.just(0.0) | st.floats(1e-3, 1e6),
         "lower": st.floats(-30, 0) | st.just(-INF),
         "upper": st.floats(0.5, 30) | st.just(INF),
         "std_of": st.sampled_from(["parent", "result"]),
+        **factors,
     },
     "variance_scaling": {"scale": spreads, "mode": st.sampled_from(MODES), "distribution": st.sampled_from(KINDS)}
-    | reading,
-    **{f"xavier_{kind}": {"gain": spreads, **reading} for kind in KINDS},
+    | scaled,
+    **{f"xavier_{kind}": {"gain": spreads, **scaled} for kind in KINDS},
     **{f"he_{kind}": he for kind in KINDS},
-    **{f"lecun_{kind}": reading for kind in KINDS},
+    **{f"lecun_{kind}": scaled for kind in KINDS},
+    "orthogonal": {"gain": spreads, "layout": st.sampled_from(["OI...", "...IO", "OI", "IO"])},
+    "delta_orthogonal": {"gain": spreads, "layout": st.sampled_from(["OI...", "OIH"])},
+    "eye": {"gain": reals},
+    "dirac": {"groups": st.sampled_from([1, 2, 3]), "layout": st.sampled_from(["OI...", "...IO"])},
+    "sparse": {"sparsity": st.floats(0, 1), "std": spreads, "layout": st.sampled_from(["OI", "IO"])},
 }
 
 
@@ -238,14 +397,17 @@ ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     """A factory's name and some of its arguments."""
     name = draw(st.sampled_from(sorted(ARGUMENTS)))
-    chosen = {key: draw(value) for key, value in ARGUMENTS[name].items() if name == "constant" or draw(st.booleans())}
+    chosen = {
+        key: draw(value)
+        for key, value in ARGUMENTS[name].items()
+        if key in ("value", "sparsity") or draw(st.booleans())
+    }
     return name, chosen
 
 
 def test_every_factory_is_tested_and_exported() -> None:
     factories = {name for name in _FACTORIES if not name.startswith(("glorot", "kaiming"))}
-    assert factories <= set(ARGUMENTS) | {"orthogonal", "delta_orthogonal", "eye", "dirac", "sparse"}
-    assert set(ARGUMENTS) <= factories
+    assert factories == set(ARGUMENTS)
     assert set(_FACTORIES) <= set(fi.__all__)
     for name, strategies in ARGUMENTS.items():
         extra = {"bounds"} if name == "truncated_normal" else set()
@@ -261,7 +423,8 @@ def test_repr_parse_equality_hash_and_pickle(call: tuple[str, dict[str, Any]]) -
         assert other == init
         assert hash(other) == hash(init)
         assert repr(other) == repr(init)
-        assert other.law((12, 24)) == init.law((12, 24))
+        shape = (24, 12, 6) if name in ("delta_orthogonal", "dirac") else (12, 24)
+        assert other.rule(shape) == init.rule(shape)
 
 
 def test_what_is_equal_and_what_is_not() -> None:
@@ -269,7 +432,9 @@ def test_what_is_equal_and_what_is_not() -> None:
     half: Any = np.float32(0.5)
     assert repr(fi.normal(std=half)) == "normal(std=0.5)"
     different = [fi.normal(), fi.normal(1.0), fi.normal(std=2.0), fi.uniform(), fi.xavier_normal(), fi.he_normal(),
-                 fi.he_normal(mode="fan_out"), fi.he_uniform(), fi.zeros(), fi.ones(), fi.constant(0)]  # fmt: skip
+                 fi.he_normal(mode="fan_out"), fi.he_uniform(), fi.zeros(), fi.ones(), fi.constant(0),
+                 fi.normal(depth=1), fi.normal(mup=2), fi.orthogonal(), fi.delta_orthogonal(), fi.eye(), fi.dirac(),
+                 fi.sparse(0.1), fi.sparse(0.2)]  # fmt: skip
     assert len(set(different)) == len(different)
     with pytest.raises(AttributeError):
         fi.normal().factory = "uniform"  # type: ignore[misc]
@@ -316,7 +481,14 @@ def test_parse_refuses_what_the_factory_does_not_take(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "near"), [("he_norml", "he_normal"), ("xavier_unifrom(gain=2)", "xavier_uniform"), ("zeroes", "zeros")]
+    ("text", "near"),
+    [
+        ("he_norml", "he_normal"),
+        ("xavier_unifrom(gain=2)", "xavier_uniform"),
+        ("zeroes", "zeros"),
+        ("ortogonal", "orthogonal"),
+        ("sparce(0.1)", "sparse"),
+    ],
 )
 def test_parse_names_what_is_near(text: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"did you mean '{near}'"):
