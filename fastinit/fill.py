@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -100,33 +100,29 @@ def fill(
         raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {init!r}")
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
-    key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
-    shape, offset = _region(_checked(out).shape, global_shape, global_offset)
-    law = init.rule(shape)
-    if isinstance(law, Constant):
-        from fastinit.prepare import constant_of
-
-        value = constant_of(law, out.dtype)
-        if out.size:
-            _work(*_slices(out, value), out.nbytes, threads, progress)
+    if threads is not None:
+        threads = thread_count(threads)
+    key, stream = np.uint64(key_of(seed)), np.uint64(stream_of(name))
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    shape, offset = _region(out.shape, global_shape, global_offset)
+    content = _content(init, out.dtype, out.strides, out.shape, shape, offset)
+    if not out.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array")
+    if not out.size:
         return out
-    if out.dtype.kind in "iub":
-        raise TypeError(f"out of {out.dtype.name} takes only zeros, ones and constant, got {init!r}")
-    from fastinit.prepare import constant_of, prepare
-
-    if isinstance(law, Matrix):
-        if isinstance(law.elements, Constant):
-            constant_of(law.elements, out.dtype)
-        else:
-            prepare(law.elements, out.dtype)
-        if out.size:
-            together, inside = (1, threads) if law.one_by_one else (threads, 1)
-            source = _Source(shape, key, stream, inside)
-            _work(*_pieces(out, law, offset, source, together), out.nbytes, together, progress)
-        return out
-    prepared = prepare(law, out.dtype)
-    if out.size:
-        _work(*_tiles(out, shape, offset, prepared, key, stream), out.nbytes, threads, progress)
+    if isinstance(content, Tiles):
+        if content.tasks == 1 and not progress:  # a small array should not pay for threads
+            content.make(0, _address(out), key, stream)
+            return out
+        jobs = _draw(content, out, key, stream)
+    elif isinstance(content, Matrix):
+        count = thread_count(threads)
+        threads, inside = (1, count) if content.one_by_one else (count, 1)
+        jobs = _pieces(out, content, offset, _Source(shape, key, stream, inside), threads)
+    else:
+        jobs = _slices(out, content)
+    _work(*jobs, out.nbytes, thread_count(threads), progress)
     return out
 
 
@@ -176,13 +172,16 @@ def words(
     >>> [hex(word) for word in words(4, seed=0, name=0).tolist()]  # the known answer of Philox4x32-10
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
-    key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
+    key, stream, threads = np.uint64(key_of(seed)), np.uint64(stream_of(name)), thread_count(threads)
     count, start = check_integer("count", count, 0), check_integer("start", start, 0)
     if start + count > 4 * MOST_ELEMENTS:
         raise ValueError(f"start and count must name words in [0, 2**54), got start={start}, count={count}")
     out = np.empty(count, np.uint32)
     if count:
-        run(*_tiles(out, (start + count,), (start,), _raw(), key, stream), threads)
+        from fastinit.prepare import raw_words
+
+        tiles = _tiles(raw_words(), out.shape, out.strides, (start + count,), (start,), 0)
+        run(*_draw(tiles, out, key, stream), threads)
     return out
 
 
@@ -207,31 +206,53 @@ def dtype_of(dtype: Any) -> np.dtype[Any]:
     return result
 
 
-def _checked(out: Array) -> Array:
-    """The array, if it can be filled."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
-    if not (out.dtype.name in FLOATS or out.dtype.kind in "iub") or not out.dtype.isnative:
+@lru_cache(maxsize=1024)
+def _content(
+    init: Initializer,
+    dtype: np.dtype[Any],
+    strides: tuple[int, ...],
+    shape: tuple[int, ...],
+    whole: tuple[int, ...],
+    offset: tuple[int, ...],
+) -> Any:
+    """What fills such an array: `Tiles` to draw, a `Matrix`, or the scalar of a constant; checked to be possible.
+
+    All that a fill needs to know beside the memory's address, the key and the stream. Kept, since for a small array it
+    is most of the work.
+    """
+    if not (dtype.name in FLOATS or dtype.kind in "iub") or not dtype.isnative:
         raise TypeError(
             "out must be an array of float16, bfloat16, float32 or float64 (for zeros, ones and constant also of "
-            f"integers or booleans) in native byte order, got dtype {out.dtype}"
+            f"integers or booleans) in native byte order, got dtype {dtype}"
         )
-    if not out.flags.writeable:
-        raise ValueError("out must be writable, got a read-only array")
-    if out.size and _overlaps(out):
-        raise ValueError(f"out must not overlap itself, got strides {out.strides} for shape {out.shape}")
-    return out
+    if math.prod(shape) and _overlaps(shape, strides, dtype.itemsize):
+        raise ValueError(f"out must not overlap itself, got strides {strides} for shape {shape}")
+    law = init.rule(whole)
+    from fastinit.prepare import constant_of, prepare
+
+    if isinstance(law, Constant):
+        return constant_of(law, dtype)
+    if dtype.kind in "iub":
+        raise TypeError(f"out of {dtype.name} takes only zeros, ones and constant, got {init!r}")
+    if not isinstance(law, Matrix):
+        prepared = prepare(law, dtype)
+        return _tiles(prepared, shape, strides, whole, offset, 0) if math.prod(shape) else None
+    if isinstance(law.elements, Constant):
+        constant_of(law.elements, dtype)
+    else:
+        prepare(law.elements, dtype)
+    return law
 
 
-def _overlaps(out: np.ndarray[Any, Any]) -> bool:
+def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> bool:
     """Whether two elements may share memory: some axis steps less far than those of shorter strides reach."""
-    reach = out.itemsize
-    for stride, size in sorted(
-        (abs(stride), size) for stride, size in zip(out.strides, out.shape, strict=True) if size > 1
+    reach = size
+    for stride, count in sorted(
+        (abs(stride), count) for stride, count in zip(strides, shape, strict=True) if count > 1
     ):
         if stride < reach:
             return True
-        reach += stride * (size - 1)
+        reach += stride * (count - 1)
     return False
 
 
@@ -244,10 +265,9 @@ def _region(
             raise ValueError(
                 f"global_offset needs a global_shape, got global_offset={tuple(global_offset)} without one"
             )
-        whole, offset = tuple(shape), (0,) * len(shape)
-    else:
-        whole = check_sizes("global_shape", global_shape)
-        offset = (0,) * len(whole) if global_offset is None else check_sizes("global_offset", global_offset)
+        return tuple(shape), (0,) * len(shape)
+    whole = check_sizes("global_shape", global_shape)
+    offset = (0,) * len(whole) if global_offset is None else check_sizes("global_offset", global_offset)
     if not len(whole) == len(offset) == len(shape):
         raise ValueError(
             f"global_shape and global_offset must have the {len(shape)} axes of out, got {whole} and {offset}"
@@ -285,20 +305,25 @@ class _Source:
     """What a matrix draws from: `fastinit.matrices.Source`, on so many threads."""
 
     shape: tuple[int, ...]
-    key: int
-    stream: int
+    key: np.uint64
+    stream: np.uint64
     threads: int
 
     def values(self, out: np.ndarray[Any, Any], law: Law, offset: Places) -> None:
         """The elements of a region."""
         from fastinit.prepare import prepare
 
-        jobs = _tiles(out, self.shape, tuple(offset), prepare(law, out.dtype), self.key, self.stream)
-        run(*jobs, self.threads)
+        self._draw(out, prepare(law, out.dtype), offset, 0)
 
     def keys(self, out: np.ndarray[Any, Any], offset: Places) -> None:
         """The words of a region's elements, attempt 1."""
-        run(*_tiles(out, self.shape, tuple(offset), _raw(), self.key, self.stream, attempt=1), self.threads)
+        from fastinit.prepare import raw_words
+
+        self._draw(out, raw_words(), offset, 1)
+
+    def _draw(self, out: np.ndarray[Any, Any], prepared: Prepared, offset: Places, attempt: int) -> None:
+        tiles = _tiles(prepared, out.shape, out.strides, self.shape, tuple(offset), attempt)
+        run(*_draw(tiles, out, self.key, self.stream), self.threads)
 
 
 def _pieces(out: np.ndarray[Any, Any], matrix: Matrix, offset: tuple[int, ...], source: _Source, threads: int) -> Jobs:
@@ -313,56 +338,79 @@ def _pieces(out: np.ndarray[Any, Any], matrix: Matrix, offset: tuple[int, ...], 
     return task, -(-out.shape[axis] // step)
 
 
-def _raw() -> Prepared:
-    """What the kernel needs to store 32-bit words as they are."""
-    from fastinit.kernels.cpu import AS_IS
-    from fastinit.kernels.draws import WordsDraw
-    from fastinit.prepare import Prepared
+class Tiles(NamedTuple):
+    """An array of some layout as tasks of consecutive tiles, and the kernel that makes them."""
 
-    nothing = np.float32(0)
-    return Prepared(WordsDraw(nothing), nothing, nothing, AS_IS)
+    kernel: Callable[..., None]
+    draw: tuple[Any, ...]
+    target: tuple[Any, ...]
+    plan: tuple[int, ...]
+    inner: np.ndarray[Any, Any]
+    axes: np.ndarray[Any, Any]
+    total: int  # tiles
+    step: int  # tiles of a task
+    tasks: int
 
-
-def _tiles(
-    out: np.ndarray[Any, Any],
-    shape: tuple[int, ...],
-    offset: tuple[int, ...],
-    prepared: Prepared,
-    key: int,
-    stream: int,
-    attempt: int = 0,
-) -> Jobs:
-    """Tasks of consecutive tiles, each of about `TASK_BYTES`, and small enough for every thread to get some.
-
-    The words of a later attempt begin, in blocks of four, where the counter's attempt does; 32-bit words alone.
-    """
-    from fastinit.kernels.cpu import SCRATCH_BYTES, fill_tiles
-
-    plan, inner, axes = _plan(out.shape, out.strides, out.itemsize, shape, offset)
-    first = plan.first + attempt * 4 * MOST_ELEMENTS
-    plan = plan._replace(address=plan.address + out.__array_interface__["data"][0], first=first)
-    size = max(LEAST_TASK_BYTES, min(TASK_BYTES, out.nbytes // 16))
-    step = max(1, size * plan.tiles // out.nbytes)
-    draw, low, high, encoding = prepared
-    words = np.uint64(key), np.uint64(stream)
-
-    def task(k: int) -> int:
-        first, last = k * step, min((k + 1) * step, plan.tiles)
-        fill_tiles(draw, low, high, encoding, *words, plan, inner, axes, _scratch(SCRATCH_BYTES), first, last)
-        return int(out.nbytes * last // plan.tiles - out.nbytes * first // plan.tiles)
-
-    return task, -(-plan.tiles // step)
-
-
-def _scratch(size: int) -> np.ndarray[Any, Any]:
-    """The calling thread's scratch memory, kept: malloc would return so much to the system, and fault it in again."""
-    if not hasattr(_own, "scratch"):
-        _own.scratch = np.empty(size, np.uint8)
-    memory: np.ndarray[Any, Any] = _own.scratch
-    return memory
+    def make(self, task: int, address: int, key: np.uint64, stream: np.uint64) -> None:
+        """Do one task for the array at an address."""
+        kernel, draw, target, plan, inner, axes, total, step, _ = self
+        first = task * step
+        kernel(draw, target, plan, inner, axes, _scratch(), address, key, stream, first, min(first + step, total))
 
 
 @lru_cache(maxsize=1024)
+def _tiles(
+    prepared: Prepared,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    whole: tuple[int, ...],
+    offset: tuple[int, ...],
+    attempt: int,
+) -> Tiles:
+    """Tasks of about `TASK_BYTES`, and small enough for every thread to get some.
+
+    The words of a later attempt begin, in blocks of four, where the counter's attempt does; 32-bit words alone.
+    """
+    from fastinit.kernels.cpu import fill_tiles
+
+    size, count = prepared.size, math.prod(shape)
+    plan, inner, axes = _plan(shape, strides, size, whole, offset)
+    plan = plan._replace(first=plan.first + attempt * 4 * MOST_ELEMENTS)
+    most = max(LEAST_TASK_BYTES, min(TASK_BYTES, count * size // 16))
+    step = max(1, most * plan.tiles // (count * size))
+    draw, target = prepared.draw, (prepared.low, prepared.high, prepared.encoding)
+    return Tiles(
+        fill_tiles(type(draw)), tuple(draw), target, tuple(plan), inner, axes, plan.tiles, step, -(-plan.tiles // step)
+    )
+
+
+def _draw(tiles: Tiles, out: np.ndarray[Any, Any], key: np.uint64, stream: np.uint64) -> Jobs:
+    """The tasks that draw this very array."""
+    address, size, tasks = _address(out), out.nbytes, tiles.tasks
+
+    def task(k: int) -> int:
+        tiles.make(k, address, key, stream)
+        return size * (k + 1) // tasks - size * k // tasks
+
+    return task, tasks
+
+
+def _address(out: np.ndarray[Any, Any]) -> int:
+    """Where the first element is; cheaper than by ``out.ctypes``."""
+    address: int = out.__array_interface__["data"][0]
+    return address
+
+
+def _scratch() -> np.ndarray[Any, Any]:
+    """The calling thread's scratch memory, kept: malloc would return so much to the system, and fault it in again."""
+    memory: np.ndarray[Any, Any] | None = getattr(_own, "scratch", None)
+    if memory is None:
+        from fastinit.kernels.cpu import SCRATCH_BYTES
+
+        memory = _own.scratch = np.empty(SCRATCH_BYTES, np.uint8)
+    return memory
+
+
 def _plan(
     shape: tuple[int, ...],
     strides: tuple[int, ...],
@@ -410,7 +458,7 @@ def _plan(
     tile_rows = max(1, min(tile_rows, rows[0]))
     tiles = math.prod(axis[0] for axis in axes) * -(-rows[0] // tile_rows) * -(-columns // tile_columns)
     streaming = contiguous and columns * size >= 1 << 12 and math.prod(shape) * size >= STREAMING_BYTES
-    plan = Plan(0, first, size, int(contiguous), columns, tile_columns, *rows, tile_rows, tiles, int(streaming))
+    plan = Plan(first, size, int(contiguous), columns, tile_columns, *rows, tile_rows, tiles, int(streaming))
     return plan, np.array([axis[:2] for axis in inner], np.int64), np.array(axes, np.int64).reshape(-1, 3)
 
 

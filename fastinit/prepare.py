@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastinit.kernels.cpu import AS_IS, BFLOAT16, FLOAT16
-from fastinit.kernels.draws import NarrowDraw, NormalDraw, TailDraw, TruncatedDraw, UniformDraw
+from fastinit.kernels.draws import NarrowDraw, NormalDraw, TailDraw, TruncatedDraw, UniformDraw, WordsDraw
 from fastinit.laws import Constant, Law, Normal, TruncatedNormal, Uniform, tail_rate
 
 _ENCODINGS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": AS_IS, "float64": AS_IS}
@@ -25,6 +25,7 @@ class Prepared(NamedTuple):
     low: Any  # the bounds in which 16-bit values are held
     high: Any
     encoding: int
+    size: int  # bytes of an element
 
 
 @lru_cache(maxsize=4096)
@@ -47,7 +48,13 @@ def prepare(law: Law, dtype: np.dtype[Any]) -> Prepared:
     )  # between the values of a uniform, or of uniform proposals
     if 0 < step < (2.0**-1022 if precision == np.float64 else 2.0**-126):  # would be rounded, or be none
         raise ValueError(f"the interval [{law.support[0]}, {law.support[1]}] is too narrow for {precision.name}: {law}")
-    return Prepared(type(draw)(*map(real, draw)), real(low), real(high), _ENCODINGS[dtype.name])
+    return Prepared(type(draw)(*map(real, draw)), real(low), real(high), _ENCODINGS[dtype.name], dtype.itemsize)
+
+
+def raw_words() -> Prepared:
+    """What the kernel needs to store 32-bit words as they are."""
+    nothing = np.float32(0)
+    return Prepared(WordsDraw(nothing), nothing, nothing, AS_IS, 4)
 
 
 def _draw(law: Law, precision: np.dtype[Any]) -> Any:

@@ -15,6 +15,7 @@ import pytest
 
 import fastinit
 from fastinit.kernels import cpu
+from fastinit.kernels.draws import NormalDraw, UniformDraw
 
 PACKAGE = Path(fastinit.__file__).parent
 OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotlib", "jax", "cupy"}
@@ -171,8 +172,10 @@ def test_a_heavy_import_is_found(module: str, source: str) -> None:
 COMPILES = """
 import fastinit as fi
 from fastinit.kernels.cpu import fill_tiles
+from fastinit.kernels.draws import UniformDraw
 fi.array(3, fi.uniform(), seed=0, name=0)
-print(sum(fill_tiles.stats.cache_hits.values()), sum(fill_tiles.stats.cache_misses.values()))
+stats = fill_tiles(UniformDraw).stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
 
@@ -201,8 +204,11 @@ def test_a_changed_source_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.M
         def magic_tuple(self) -> tuple[str, ...]:
             return ("some", "processor")
 
-    keys = [cpu._kernel(digest)._cache._index_key((), Target()) for digest in ("one", "two", "one")]
-    assert keys[0] == keys[2] != keys[1]
+    def key(law: type, digest: str) -> object:
+        return cpu._kernel(law, digest)._cache._index_key((), Target())
+
+    assert key(NormalDraw, "one") == key(NormalDraw, "one")
+    assert len({key(NormalDraw, "one"), key(NormalDraw, "two"), key(UniformDraw, "one")}) == 3
 
 
 LEVELS = {  # the flags of /proc/cpuinfo that tell that a processor has the level
