@@ -1,7 +1,7 @@
 """Neural-network weight initialization at the speed of the memory."""
 
 from fastinit.fans import Fans, fans, gain
-from fastinit.fill import array, fill, words
+from fastinit.fill import array, fill, warmup, words
 from fastinit.initializers import (
     Initializer,
     constant,
@@ -75,6 +75,7 @@ __all__ = [
     "truncated_normal",
     "uniform",
     "variance_scaling",
+    "warmup",
     "words",
     "xavier_normal",
     "xavier_truncated_normal",

@@ -1,4 +1,4 @@
-"""The command line: ``fastinit init`` for a whole model, ``fastinit fill`` for one tensor."""
+"""The command line: ``fastinit init`` for a whole model, ``fill`` for one tensor, ``warmup`` for the kernels."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from fastinit.checkpoint import (
     recipe_names,
 )
 from fastinit.fill import FLOATS, dtype_of, fill
+from fastinit.fill import warmup as compile_all
 from fastinit.initializers import parse
 
 _FLOATS = click.Choice(FLOATS)
@@ -99,6 +100,19 @@ def fill_command(
         else:
             raise ValueError(f"OUT must end in .safetensors, or in .npy (which has no bfloat16), got {out} of {dtype}")
     _closing_line(out, summary)
+
+
+@cli.command()
+@click.option("--quiet", is_flag=True, help="Show no progress bar.")
+def warmup(quiet: bool) -> None:
+    """Compile all kernels now, so that no later process has to.
+
+    They are kept in NUMBA_CACHE_DIR, or beside the package.
+    """
+    began = time.perf_counter()
+    with _bar(Path("kernels"), quiet) as report:
+        count = compile_all(report)
+    click.echo(f"{count} kernels are ready, after {time.perf_counter() - began:.1f} s")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -185,6 +185,39 @@ def words(
     return out
 
 
+def warmup(progress: Progress = None) -> int:
+    """Compile every kernel that there is, or load it where that was done before; how many there are.
+
+    A kernel takes some seconds once and is kept on disk: beside the package, or in ``NUMBA_CACHE_DIR``. Without this,
+    the first fill of a law in a precision compiles it. Processes may call this, or fill, at the same time: one
+    compiles and the others wait for it.
+
+    Parameters
+    ----------
+    progress
+        True for a bar, or a function that is called with (kernels ready, kernels in all).
+
+    Examples
+    --------
+    >>> from fastinit import warmup
+    >>> kernels = warmup()
+    """
+    from fastinit.kernels.cpu import fill_tiles
+    from fastinit.kernels.draws import DRAW, PROPOSE, WordsDraw
+
+    laws = {**DRAW, **PROPOSE}
+    kernels = [
+        (law, real) for law in laws for real in (np.float32, np.float64) if (law, real) != (WordsDraw, np.float64)
+    ]
+
+    def task(k: int) -> int:
+        fill_tiles(*kernels[k])  # type: ignore[arg-type]
+        return 1
+
+    _work(task, len(kernels), len(kernels), 1, progress)
+    return len(kernels)
+
+
 def dtype_of(dtype: Any) -> np.dtype[Any]:
     """NumPy's dtype of a name, ``"bfloat16"`` among them.
 
@@ -379,9 +412,9 @@ def _tiles(
     most = max(LEAST_TASK_BYTES, min(TASK_BYTES, count * size // 16))
     step = max(1, most * plan.tiles // (count * size))
     draw, target = prepared.draw, (prepared.low, prepared.high, prepared.encoding)
-    return Tiles(
-        fill_tiles(type(draw)), tuple(draw), target, tuple(plan), inner, axes, plan.tiles, step, -(-plan.tiles // step)
-    )
+    kernel = fill_tiles(type(draw), type(prepared.low))  # type: ignore[arg-type]
+    tasks = -(-plan.tiles // step)
+    return Tiles(kernel, tuple(draw), target, tuple(plan), inner, axes, plan.tiles, step, tasks)
 
 
 def _draw(tiles: Tiles, out: np.ndarray[Any, Any], key: np.uint64, stream: np.uint64) -> Jobs:

@@ -174,7 +174,8 @@ import fastinit as fi
 from fastinit.kernels.cpu import fill_tiles
 from fastinit.kernels.draws import UniformDraw
 fi.array(3, fi.uniform(), seed=0, name=0)
-stats = fill_tiles(UniformDraw).stats
+import numpy as np
+stats = fill_tiles(UniformDraw, np.float32).stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
@@ -183,6 +184,39 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     first, second = (run(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
     assert first.split() == ["0", "1"]
     assert second.split() == ["1", "0"]
+
+
+FIRST_VALUES = """
+import sys
+import numpy as np
+import fastinit as fi
+from fastinit.kernels.cpu import fill_tiles
+from fastinit.kernels.draws import NormalDraw, TruncatedDraw, UniformDraw
+for init in sys.argv[1:] or ["uniform()", "normal()", "truncated_normal()"]:
+    print(fi.array(1, fi.parse(init), seed=0, name=0)[0])
+if not sys.argv[1:]:
+    laws = UniformDraw, NormalDraw, TruncatedDraw
+    print(sum(sum(fill_tiles(law, np.float32).stats.cache_misses.values()) for law in laws))
+"""
+
+
+def test_processes_that_start_at_once_do_not_mix_their_kernels(tmp_path: Path) -> None:
+    """Uniforms and truncated normals take arguments of the same types: only the law tells their kernels apart."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU_")}
+    clean["NUMBA_CACHE_DIR"] = str(tmp_path)
+    command = [sys.executable, "-W", "error", "-c", FIRST_VALUES]
+    inits = ["uniform()", "truncated_normal()", "normal()"]
+    started = [subprocess.Popen([*command, init], env=clean, stdout=subprocess.PIPE, text=True) for init in inits]
+    alone = [process.communicate(timeout=600)[0] for process in started]
+    assert alone == ["0.39904645\n", "0.99113756\n", "0.99113756\n"]
+    assert run(FIRST_VALUES, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["0.39904645", "0.99113756", "0.99113756", "0"]
+
+
+@pytest.mark.slow
+def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
+    count, again = (run("import fastinit; print(fastinit.warmup())", NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert count == again
+    assert len(list(tmp_path.rglob("*.nbc"))) == int(count)
 
 
 def test_a_changed_source_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

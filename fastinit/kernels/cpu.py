@@ -11,13 +11,16 @@ their next proposals, and then the stores.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fcntl import LOCK_EX, flock
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit  # type: ignore[attr-defined]
+from numba import carray, njit, typeof, types  # type: ignore[attr-defined]
 from numba.extending import overload, register_jitable
 
 from fastinit.kernels.draws import DRAW, PROPOSE, NormalDraw, hold
@@ -511,7 +514,7 @@ def _kernel(law_class: Any, sources: str) -> Any:
     tuple among the arguments would cost 3 microseconds a call.
     """
 
-    @njit(nogil=True, cache=True)
+    @njit(nogil=True)
     def fill_tiles(draw, target, plan, inner, axes, memory, address, key, stream, begin, end):
         """Make the tiles [begin, end) of a plan, for the array at an address.
 
@@ -545,13 +548,49 @@ def _kernel(law_class: Any, sources: str) -> Any:
             _drain(scratch, scratch.pending[2])
             fence(0)
 
+    with suppress(RuntimeError):  # where there is no place for a cache
+        fill_tiles.enable_caching()
     return fill_tiles
 
 
 @cache
-def fill_tiles(law_class: Callable[..., Any]) -> Any:
-    """The kernel of a law: a class of `fastinit.kernels.draws`."""
-    return _kernel(law_class, _digest())
+def fill_tiles(law_class: Callable[..., Any], real: type[Any]) -> Any:
+    """The kernel of a law, a class of `fastinit.kernels.draws`, that computes in float32 or float64; compiled."""
+    kernel = _kernel(law_class, _digest())
+    bound = typeof(real(0))
+    numbers, integers, table = types.UniTuple, types.int64, types.Array(types.int64, 2, "C")
+    with _one_process(kernel._cache.cache_path):
+        kernel.compile(
+            (
+                numbers(bound, len(inspect.signature(law_class).parameters)),
+                types.Tuple((bound, bound, integers)),
+                numbers(integers, len(Plan._fields)),
+                table,
+                table,
+                types.Array(types.uint8, 1, "C"),
+                integers,
+                types.uint64,
+                types.uint64,
+                integers,
+                integers,
+            )
+        )
+    return kernel
+
+
+@contextmanager
+def _one_process(folder: str | None) -> Iterator[None]:
+    """Let one process at a time look into a folder of compiled kernels, compile what is not there, and add it.
+
+    Numba numbers the files of a function's versions by those that it found: two processes that compile at once may give
+    one number to two kernels, and a law would be drawn by the code of another.
+    """
+    with ExitStack() as stack:
+        if folder is not None:
+            with suppress(OSError):  # nothing can be written there, or the file system knows no locks
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                flock(stack.enter_context(Path(folder, "fastinit.lock").open("a")), LOCK_EX)
+        yield
 
 
 @cache
