@@ -98,7 +98,7 @@ def fill(
     """
     if not isinstance(init, Initializer):
         raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {init!r}")
-    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
     if threads is not None:
         threads = thread_count(threads)
@@ -113,7 +113,8 @@ def fill(
         return out
     if isinstance(content, Tiles):
         if content.tasks == 1 and not progress:  # a small array should not pay for threads
-            content.make(0, _address(out), key, stream)
+            kernel, draw, target, plan, inner, axes, total, _, _ = content
+            kernel(draw, target, plan, inner, axes, _scratch(), _address(out), key, stream, 0, total)
             return out
         jobs = _draw(content, out, key, stream)
     elif isinstance(content, Matrix):
