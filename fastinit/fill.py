@@ -34,7 +34,7 @@ _own = threading.local()
 MOST_ELEMENTS = 1 << 52  # of a tensor: an element's retries have a block of their own
 STREAMING_BYTES = 4 << 20  # a buffer from this size on does not stay in the cache: it is stored past it
 TASK_BYTES = 8 << 20  # a thread's task: a few milliseconds, so that an interrupt is answered soon
-LEAST_TASK_BYTES = 128 << 10  # below, a second thread costs more than it brings
+LEAST_TASK_BYTES = 256 << 10  # below, a second thread costs more than it brings
 
 
 def fill(
@@ -112,11 +112,12 @@ def fill(
     if not out.size:
         return out
     if isinstance(content, Tiles):
-        if content.tasks == 1 and not progress:  # a small array should not pay for threads
-            kernel, draw, target, plan, inner, axes, total, _, _ = content
+        if out.nbytes <= LEAST_TASK_BYTES and not progress:  # a small array should not pay for threads
+            kernel, draw, target, plan, inner, axes, total = content
             kernel(draw, target, plan, inner, axes, _scratch(), _address(out), key, stream, 0, total)
             return out
-        jobs = _draw(content, out, key, stream)
+        threads = thread_count(threads)
+        jobs = _draw(content, out, key, stream, threads)
     elif isinstance(content, Matrix):
         count = thread_count(threads)
         threads, inside = (1, count) if content.one_by_one else (count, 1)
@@ -182,7 +183,7 @@ def words(
         from fastinit.prepare import raw_words
 
         tiles = _tiles(raw_words(), out.shape, out.strides, (start + count,), (start,), 0)
-        run(*_draw(tiles, out, key, stream), threads)
+        run(*_draw(tiles, out, key, stream, threads), threads)
     return out
 
 
@@ -357,7 +358,7 @@ class _Source:
 
     def _draw(self, out: np.ndarray[Any, Any], prepared: Prepared, offset: Places, attempt: int) -> None:
         tiles = _tiles(prepared, out.shape, out.strides, self.shape, tuple(offset), attempt)
-        run(*_draw(tiles, out, self.key, self.stream), self.threads)
+        run(*_draw(tiles, out, self.key, self.stream, self.threads), self.threads)
 
 
 def _pieces(out: np.ndarray[Any, Any], matrix: Matrix, offset: tuple[int, ...], source: _Source, threads: int) -> Jobs:
@@ -373,7 +374,7 @@ def _pieces(out: np.ndarray[Any, Any], matrix: Matrix, offset: tuple[int, ...], 
 
 
 class Tiles(NamedTuple):
-    """An array of some layout as tasks of consecutive tiles, and the kernel that makes them."""
+    """An array of some layout as tiles, and the kernel that makes them."""
 
     kernel: Callable[..., None]
     draw: tuple[Any, ...]
@@ -382,14 +383,6 @@ class Tiles(NamedTuple):
     inner: np.ndarray[Any, Any]
     axes: np.ndarray[Any, Any]
     total: int  # tiles
-    step: int  # tiles of a task
-    tasks: int
-
-    def make(self, task: int, address: int, key: np.uint64, stream: np.uint64) -> None:
-        """Do one task for the array at an address."""
-        kernel, draw, target, plan, inner, axes, total, step, _ = self
-        first = task * step
-        kernel(draw, target, plan, inner, axes, _scratch(), address, key, stream, first, min(first + step, total))
 
 
 @lru_cache(maxsize=1024)
@@ -401,32 +394,32 @@ def _tiles(
     offset: tuple[int, ...],
     attempt: int,
 ) -> Tiles:
-    """Tasks of about `TASK_BYTES`, and small enough for every thread to get some.
+    """The tiles of an array of so many bytes an element.
 
     The words of a later attempt begin, in blocks of four, where the counter's attempt does; 32-bit words alone.
     """
     from fastinit.kernels.cpu import fill_tiles
 
-    size, count = prepared.size, math.prod(shape)
-    plan, inner, axes = _plan(shape, strides, size, whole, offset)
+    plan, inner, axes = _plan(shape, strides, prepared.size, whole, offset)
     plan = plan._replace(first=plan.first + attempt * 4 * MOST_ELEMENTS)
-    most = max(LEAST_TASK_BYTES, min(TASK_BYTES, count * size // 16))
-    step = max(1, most * plan.tiles // (count * size))
     draw, target = prepared.draw, (prepared.low, prepared.high, prepared.encoding)
     kernel = fill_tiles(type(draw), type(prepared.low))  # type: ignore[arg-type]
-    tasks = -(-plan.tiles // step)
-    return Tiles(kernel, tuple(draw), target, tuple(plan), inner, axes, plan.tiles, step, tasks)
+    return Tiles(kernel, tuple(draw), target, tuple(plan), inner, axes, plan.tiles)
 
 
-def _draw(tiles: Tiles, out: np.ndarray[Any, Any], key: np.uint64, stream: np.uint64) -> Jobs:
-    """The tasks that draw this very array."""
-    address, size, tasks = _address(out), out.nbytes, tiles.tasks
+def _draw(tiles: Tiles, out: np.ndarray[Any, Any], key: np.uint64, stream: np.uint64, threads: int) -> Jobs:
+    """The tasks that draw this very array: of `TASK_BYTES` at most, and so small that every thread gets some."""
+    kernel, draw, target, plan, inner, axes, total = tiles
+    address, size = _address(out), out.nbytes
+    most = TASK_BYTES if threads == 1 else max(LEAST_TASK_BYTES, min(TASK_BYTES, size // (4 * threads)))
+    step = max(1, most * total // size)
 
     def task(k: int) -> int:
-        tiles.make(k, address, key, stream)
-        return size * (k + 1) // tasks - size * k // tasks
+        first, last = k * step, min((k + 1) * step, total)
+        kernel(draw, target, plan, inner, axes, _scratch(), address, key, stream, first, last)
+        return size * last // total - size * first // total
 
-    return task, tasks
+    return task, -(-total // step)
 
 
 def _address(out: np.ndarray[Any, Any]) -> int:

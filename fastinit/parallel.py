@@ -12,14 +12,14 @@ from pathlib import Path
 
 from fastinit.keys import check_integer
 
-_pool: ThreadPoolExecutor | None = None
+_pools: dict[int, ThreadPoolExecutor] = {}  # by their size: one of no limit makes a thread whenever none is idle yet
 _guard = threading.Lock()
 
 
 def _forget() -> None:
     """In a forked child: the parent's threads do not exist there, and its lock may be held by one of them."""
-    global _pool, _guard
-    _pool, _guard = None, threading.Lock()
+    global _pools, _guard
+    _pools, _guard = {}, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -105,7 +105,7 @@ def run(task: Callable[[int], int], count: int, threads: int, report: Callable[[
         Called on the calling thread with the sum of what was done so far, after each of its own tasks and at the end.
     """
     state = _State(task, count)
-    helpers = _submit(state, min(threads, count) - 1)
+    helpers = _submit(state, min(threads, count) - 1, threads - 1)
     try:
         while state.step():
             if report is not None:
@@ -165,15 +165,14 @@ class _State:
                 self.stop(error)
 
 
-def _submit(state: _State, helpers: int) -> list[Future[None]]:
+def _submit(state: _State, helpers: int, most: int) -> list[Future[None]]:
     """Ask the pool for helpers; none where it is shut down, at the interpreter's exit."""
-    global _pool
     if helpers < 1:
         return []
     with _guard:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(1024, "fastinit")  # a limit, not a size: threads are made as they are needed
-        pool = _pool
+        pool = _pools.get(most)
+        if pool is None:
+            pool = _pools[most] = ThreadPoolExecutor(most, "fastinit")
     try:
         return [pool.submit(state.help) for _ in range(helpers)]
     except RuntimeError:

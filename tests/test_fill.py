@@ -435,7 +435,7 @@ def test_bad_calls(call: Callable[[], object], error: type[Exception], message: 
 @pytest.mark.parametrize("text", ["abc", "0", "-1", "1.5", "²"])
 def test_a_bad_number_of_threads_in_the_environment(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTINIT_NUM_THREADS", text)
-    out = np.ones(LEAST_TASK_BYTES // 2, np.float32)  # so large that threads share it: a smaller one does not ask
+    out = np.ones(LEAST_TASK_BYTES, np.float32)  # so large that threads share it: a smaller one does not ask
     with pytest.raises(ValueError, match=f"FASTINIT_NUM_THREADS.*{text}"):
         fi.fill(out, fi.normal(), seed=0, name=0)
     assert (out == 1).all()
