@@ -44,6 +44,12 @@ def _product(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _high_product(builder: Any, a: Any, b: Any) -> Any:
+    if "nvptx" in builder.module.triple:
+        kind = ir.FunctionType(INT, [INT, INT])
+        mulhi = builder.module.globals.get("llvm.nvvm.mulhi.ui") or ir.Function(
+            builder.module, kind, "llvm.nvvm.mulhi.ui"
+        )
+        return builder.call(mulhi, [a, fit(builder, b, INT)])
     product = _product(builder, a, b)
     high = builder.lshr(product, fit(builder, LONG(32), product.type))
     return builder.trunc(high, a.type) if element(a.type) == INT else high
