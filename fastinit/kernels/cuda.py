@@ -1,8 +1,8 @@
 """The kernels of a GPU: the scalar functions of `draws`, four values (of float64 two) a thread and step.
 
 A thread makes one Philox block, whose values lie next to each other in the tensor, and stores them at once where they
-do so in memory. What must be drawn again is drawn by the thread that made it, one attempt of one element a step, so that
-the threads of a warp wait for the longest sum of attempts and not for the sum of the longest.
+do so in memory. What must be drawn again is drawn by the thread that made it, one attempt of one element a step: so the
+threads of a warp wait for the longest sum of attempts, not for the sum of the longest.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -65,6 +65,9 @@ KINDS: dict[str, type[Any]] = {
     "narrow": NarrowDraw,
     "tail": TailDraw,
 }
+
+THREADS = 256  # of a block
+BOUNDS = (THREADS, 4)  # four such blocks on a multiprocessor of any kind: 64 registers a thread at most
 
 _device = register_jitable(forceinline=True)
 
@@ -316,17 +319,12 @@ def kernel(law_class: type[Any], dtype: str) -> Any:
 
     The bits of a constant are an unsigned integer, whose dtype is named for it.
     """
-    return cuda.jit(_function(law_class, dtype), cache=True)
+    function = _function(law_class, dtype)
+    return cuda.jit(function) if SIMULATED else cuda.jit(function, cache=True, launch_bounds=BOUNDS)
 
 
 def bits_name(size: int) -> str:
-    """The unsigned integers of so many bytes, in which constants are stored.
-
-    Examples
-    --------
-    >>> bits_name(2)
-    'uint16'
-    """
+    """The unsigned integers of so many bytes, in which constants are stored."""
     return f"uint{8 * size}"
 
 
@@ -353,7 +351,7 @@ def ptx(law_kind: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
         (a truncated normal by uniform proposals) or ``"tail"`` (one by exponential proposals): a class of
         `fastinit.kernels.draws` each, which `fastinit.prepare` makes of a law.
     dtype
-        ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``; of a constant any other of 1, 2, 4 or 8 bytes too.
+        ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``; of a constant, others too.
     cc
         The compute capability.
 
@@ -401,7 +399,9 @@ def ptx(law_kind: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
     law = types.NamedUniTuple(fields[0], len(fields), law_class)
     arguments = (types.int64, law, real, real, types.uint64, types.uint64, *[types.int64] * 9)
     with _as_device(cc):
-        text, _ = cuda.compile(_function(law_class, dtype), arguments, device=False, abi="numba", cc=cc)
+        text, _ = cuda.compile(
+            _function(law_class, dtype), arguments, device=False, abi="numba", cc=cc, launch_bounds=BOUNDS
+        )
     return str(text)
 
 

@@ -120,7 +120,7 @@ from_bits = operation(
     plain.from_bits,
 )
 
-# a signed integer as the float of its width, rounded to nearest even; the low 16 and 32 bits of one; and one of two words
+# a signed integer as the float of its width, rounded to nearest even; the low 16 or 32 bits of one; one of two words
 real = operation(
     lambda builder, i: builder.sitofp(i, like(i.type, _IR_REAL[element(i.type).width])),
     lambda kind: like(kind, _REAL[kind.bitwidth]),
@@ -133,9 +133,7 @@ low_half = operation(
 )
 low_word = operation(lambda builder, i: builder.trunc(i, INT), lambda _: types.uint32, plain.cut(32))
 long_word = operation(  # (low, high)
-    lambda builder, low, high: builder.or_(
-        builder.zext(low, LONG), builder.shl(builder.zext(high, LONG), LONG(32))
-    ),
+    lambda builder, low, high: builder.or_(builder.zext(low, LONG), builder.shl(builder.zext(high, LONG), LONG(32))),
     lambda _: types.uint64,
     plain.long_word,
 )
