@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Axis(NamedTuple):
     """How many elements, how many bytes of memory apart, and how many elements of the tensor."""
 
-    count: int
+    length: int
     stride: int
     step: int
 
@@ -24,7 +24,7 @@ def merged(
     Examples
     --------
     >>> merged((2, 3, 4), (96, 16, 4), (2, 6, 4), (0, 1, 0))
-    (4, [Axis(count=2, stride=96, step=24), Axis(count=12, stride=4, step=1)])
+    (4, [Axis(length=2, stride=96, step=24), Axis(length=12, stride=4, step=1)])
     """
     steps = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
     first = sum(at * step for at, step in zip(offset, steps, strict=True))
@@ -33,7 +33,7 @@ def merged(
         if count == 1:
             continue
         if axes and axes[-1].stride == count * stride and axes[-1].step == count * step:
-            axes[-1] = Axis(axes[-1].count * count, stride, step)
+            axes[-1] = Axis(axes[-1].length * count, stride, step)
         else:
             axes.append(Axis(count, stride, step))
     return first, axes

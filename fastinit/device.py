@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import sys
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Buffer:
         if not self.view.flags.c_contiguous:
             raise ValueError(f"out on a GPU must be C-contiguous for a matrix, got strides {self.view.strides}")
         _check_device()
-        from numba import cuda  # type: ignore[attr-defined]
+        cuda = _numba_cuda()
 
         from fastinit.kernels.cuda import SIMULATED
 
@@ -92,7 +93,7 @@ class Buffer:
 
     def _queue(self) -> Any:
         """The stream as Numba has it."""
-        from numba import cuda  # type: ignore[attr-defined]
+        cuda = _numba_cuda()
 
         from fastinit.kernels.cuda import SIMULATED
 
@@ -108,19 +109,19 @@ class Buffer:
         _check_device()
         if not self.view.size:
             return
-        from numba import cuda  # type: ignore[attr-defined]
+        cuda = _numba_cuda()
 
-        from fastinit.kernels.cuda import kernel
+        from fastinit.kernels.cuda import SIMULATED, kernel
 
         view = self.view
         first, axes = merged(view.shape, view.strides, shape, offset)
         columns, rows, planes, others = _loops(axes, view.itemsize)
-        units = getattr(cuda.get_current_device(), "MULTIPROCESSOR_COUNT", 1)
+        units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
         grid, threads = _grid(columns, rows, planes, 2 if view.itemsize == 8 else 4, units * BLOCKS_PER_UNIT)
         run = kernel(type(law), dtype)[grid, threads, self._queue()]
         address = view.__array_interface__["data"][0]
-        numbers = (columns.count, columns.stride, *rows, *planes)
-        for places in itertools.product(*(range(axis.count) for axis in others)):
+        numbers = (columns.length, columns.stride, *rows, *planes)
+        for places in itertools.product(*(range(axis.length) for axis in others)):
             to = address + sum(at * axis.stride for at, axis in zip(places, others, strict=True))
             index = first + sum(at * axis.step for at, axis in zip(places, others, strict=True))
             words = np.uint64(key), np.uint64(stream)
@@ -139,9 +140,14 @@ def on_device(out: Any) -> bool:
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """Numba's device array, not filled."""
     _check_device()
-    from numba import cuda  # type: ignore[attr-defined]
+    cuda = _numba_cuda()
 
     return cuda.device_array(shape, dtype)
+
+
+def _numba_cuda() -> Any:
+    """Numba's module, which has no types."""
+    return importlib.import_module("numba.cuda")
 
 
 def _torch_tensor(out: Any) -> bool:
@@ -155,7 +161,7 @@ def _check_device() -> None:
     from fastinit.kernels.cuda import INSTALL, check_installed
 
     check_installed()
-    from numba import cuda  # type: ignore[attr-defined]
+    cuda = _numba_cuda()
 
     if not cuda.is_available():
         raise RuntimeError(f"no CUDA device, or no driver for one, was found; numba-cuda is installed by {INSTALL}")
@@ -167,7 +173,7 @@ def _loops(axes: list[Axis], size: int) -> tuple[Axis, Axis, Axis, list[Axis]]:
     columns = axes.pop() if axes and axes[-1].step == 1 else Axis(1, size, 1)
     axes.sort(key=lambda axis: abs(axis.stride))
     rows = axes.pop(0) if axes else Axis(1, 0, 0)
-    axes.sort(key=lambda axis: axis.count)
+    axes.sort(key=lambda axis: axis.length)
     planes = axes.pop() if axes else Axis(1, 0, 0)
     return columns, rows, planes, axes
 
@@ -181,11 +187,11 @@ def _grid(
     """
     from fastinit.kernels.cuda import THREADS
 
-    across = (columns.count + 2 * per_block - 2) // per_block  # blocks of a row, wherever in one it begins
-    rows_first = rows.count > 1 and 0 < abs(rows.stride) < abs(columns.stride)
+    across = (columns.length + 2 * per_block - 2) // per_block  # blocks of a row, wherever in one it begins
+    rows_first = rows.length > 1 and 0 < abs(rows.stride) < abs(columns.stride)
     x = 1 if rows_first else min(THREADS, 1 << (across - 1).bit_length())
-    y = min(THREADS // x, 1 << (rows.count - 1).bit_length())
+    y = min(THREADS // x, 1 << (rows.length - 1).bit_length())
     wide = min(-(-across // x), most)
-    high = min(-(-rows.count // y), MOST_BLOCKS, max(1, most // wide))
-    deep = min(planes.count, MOST_BLOCKS, max(1, most // (wide * high)))
+    high = min(-(-rows.length // y), MOST_BLOCKS, max(1, most // wide))
+    deep = min(planes.length, MOST_BLOCKS, max(1, most // (wide * high)))
     return (wide, high, deep), (x, y, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import re
@@ -44,14 +45,18 @@ def bits(array: np.ndarray[Any, Any]) -> bytes:
     return np.ascontiguousarray(array).tobytes()
 
 
-class OnDevice:
+class _OnDevice:
     """Host memory that says it is a GPU's: what the simulator's kernels can write to."""
 
-    def __init__(self, array: np.ndarray[Any, Any], **changed: Any) -> None:
+    def __init__(self, array: np.ndarray[Any, Any], changed: dict[str, Any]) -> None:
         face = array.__array_interface__
         self.__cuda_array_interface__ = {
             key: face[key] for key in ("shape", "strides", "data", "typestr", "version")
         } | changed
+
+
+def on_device(array: np.ndarray[Any, Any], **changed: Any) -> Any:
+    return _OnDevice(array, changed)
 
 
 # In the simulator
@@ -66,19 +71,20 @@ def _whole(dtype: str, init: Any, count: int) -> bool:
 def _regions(dtype: str, init: Any) -> list[bool]:
     """Each a region whose memory is a part of a larger array, which keeps its other elements."""
     kind, same = dtype_of(dtype), []
-    for shape, whole, offset, view in [
+    cases: list[tuple[Any, Any, Any, Any]] = [
         ((3, 5), (7, 11), (2, 3), lambda memory: memory[:3, 1:6]),  # rows begin anywhere in a block
         ((5, 3), (6, 3), (1, 0), lambda memory: memory[:3, :5].T),  # Fortran order
         ((2, 3, 2, 2), (3, 4, 5, 6), (1, 1, 2, 3), lambda memory: memory.reshape(2, 4, 4, 2)[:, :3, 3::-3]),
         ((4,), (1 << 45,), ((1 << 45) - 6,), lambda memory: memory[0, 1:5]),  # the counter's second word
         ((), (), (), lambda memory: memory[2, 3, ...]),
         ((0, 3), (2, 3), (0, 0), lambda memory: memory[:0, :3]),
-    ]:
+    ]
+    for shape, whole, offset, view in cases:
         here, there = (np.full((8, 8), 9, kind) for _ in range(2))
-        place = {"seed": 2**64 - 1, "name": 5, "global_shape": whole, "global_offset": offset}
+        place: dict[str, Any] = {"seed": 2**64 - 1, "name": 5, "global_shape": whole, "global_offset": offset}
         assert view(here).shape == shape
-        fi.fill(view(here), init, **place)  # type: ignore[no-untyped-call]
-        fi.fill(OnDevice(view(there)), init, **place)  # type: ignore[no-untyped-call, type-var]
+        fi.fill(view(here), init, **place)
+        fi.fill(on_device(view(there)), init, **place)
         same.append(bits(here) == bits(there))
     return same
 
@@ -192,7 +198,9 @@ def test_ptx_holds_what_the_source_says(
     assert set(multiplied) <= {"mul.hi.u32", "mul.lo.s32", "mul.wide.u32"}
     assert not re.search("0x(d2511f53|cd9e8d57)|3528531795|3449720151", text)  # as 64-bit numbers
     law = type(prepare(LAWS[kind].law((64,)), dtype_of(dtype)).draw)
-    assert operations.count("mul.hi.u32") == 20 * ((law in draws.DRAW) + (law in draws.PROPOSE))  # two a round
+    blocks = (law in draws.DRAW) + (law in draws.PROPOSE)
+    # two a round; the stream's product in the first round may be made once for both blocks
+    assert 0 <= 20 * blocks - operations.count("mul.hi.u32") < blocks
     size = np.dtype(dtype_of(dtype)).itemsize
     lanes = 2 if size == 8 else 4
     assert re.search(rf"st\.global\.v{lanes}\.\w{8 * size}\b", text)
@@ -209,8 +217,7 @@ def test_ptx_holds_what_the_source_says(
 
 def _ptxas() -> str | None:
     """The wheel's ptxas, or the machine's."""
-    import nvidia
-
+    nvidia = importlib.import_module("nvidia")
     found = [path for root in nvidia.__path__ for path in Path(root).glob("*/bin/ptxas")]
     return str(found[0]) if found else shutil.which("ptxas")
 
@@ -228,7 +235,7 @@ def interpreted(
     grid, block = _grid(columns, rows, planes, 2 if size == 8 else 4, 2)
     prepared = prepare(LAWS[kind].law(shape), host.dtype)
     arguments = [address, *prepared.draw, prepared.low, prepared.high, seed, name, first]
-    Kernel(text).run([*arguments, columns.count, columns.stride, *rows, *planes], grid, block, base, memory)
+    Kernel(text).run([*arguments, columns.length, columns.stride, *rows, *planes], grid, block, base, memory)
     return bytes(memory)
 
 
@@ -241,10 +248,11 @@ PLACES: list[tuple[Any, Any, Any]] = [  # of memory of 8 by 8: a view, the tenso
 
 
 @needs_extra
+@pytest.mark.parametrize("cc", [(9, 0), pytest.param((10, 0), marks=pytest.mark.slow)])  # by two compilers of NVIDIA's
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("kind", DRAWN)
-def test_interpreted_ptx_gives_the_bits_of_the_cpu(kind: str, dtype: str) -> None:
-    text, seed, name = ptx(kind, dtype), 2**64 - 3, 2**62 + 1
+def test_interpreted_ptx_gives_the_bits_of_the_cpu(kind: str, dtype: str, cc: tuple[int, int]) -> None:
+    text, seed, name = ptx(kind, dtype, cc), 2**64 - 3, 2**62 + 1
     for view, shape, offset in PLACES:
         host = np.zeros((8, 8), dtype_of(dtype))
         fi.fill(view(host), LAWS[kind], seed=seed, name=name, global_shape=shape, global_offset=offset)
@@ -294,7 +302,7 @@ def test_without_a_gpu_the_error_says_what_to_install() -> None:
         fi.array(3, fi.normal(), seed=0, name=0, device="cuda")
     for init in (fi.normal(), fi.ones()):
         with pytest.raises(kind, match=r"pip install 'fastinit\[cuda\]'"):
-            fi.fill(OnDevice(out), init, seed=0, name=0)  # type: ignore[type-var]
+            fi.fill(on_device(out), init, seed=0, name=0)
     assert not out.any()
 
 
@@ -307,26 +315,26 @@ def test_a_buffer_is_described_before_anything_is_written() -> None:
     out = np.zeros((4, 4), np.float32)
     address = out.__array_interface__["data"][0]
     with pytest.raises(ValueError, match="out must be writable"):
-        fi.fill(OnDevice(out, data=(address, True)), fi.normal(), seed=0, name=0)  # type: ignore[type-var]
+        fi.fill(on_device(out, data=(address, True)), fi.normal(), seed=0, name=0)
     with pytest.raises(ValueError, match="aligned elements of 4 bytes"):
-        fi.fill(OnDevice(out, data=(address + 2, False)), fi.normal(), seed=0, name=0)  # type: ignore[type-var]
+        fi.fill(on_device(out, data=(address + 2, False)), fi.normal(), seed=0, name=0)
     with pytest.raises(TypeError, match="mask"):
-        fi.fill(OnDevice(out, mask=out), fi.normal(), seed=0, name=0)  # type: ignore[type-var]
+        fi.fill(on_device(out, mask=out), fi.normal(), seed=0, name=0)
     with pytest.raises(ValueError, match="overlap"):
-        fi.fill(OnDevice(out, strides=(4, 4)), fi.normal(), seed=0, name=0)  # type: ignore[type-var]
+        fi.fill(on_device(out, strides=(4, 4)), fi.normal(), seed=0, name=0)
     with pytest.raises(TypeError, match="got dtype"):
-        fi.fill(OnDevice(out, typestr="<c8"), fi.normal(), seed=0, name=0)  # type: ignore[type-var]
+        fi.fill(on_device(out, typestr="<c8"), fi.normal(), seed=0, name=0)
     with pytest.raises(TypeError, match="int32 takes only zeros"):
-        fi.fill(OnDevice(out, typestr="<i4"), fi.normal(), seed=0, name=0)  # type: ignore[type-var]
+        fi.fill(on_device(out, typestr="<i4"), fi.normal(), seed=0, name=0)
 
 
 def test_bfloat16_and_streams_are_read_from_the_interface() -> None:
     out = np.zeros((4, 4), np.uint16)
-    buffer = Buffer.of(OnDevice(out, typestr="<V2", strides=(8, 2), stream=2))
+    buffer = Buffer.of(on_device(out, typestr="<V2", strides=(8, 2), stream=2))
     assert (buffer.view.dtype.name, buffer.view.shape, buffer.view.strides) == ("bfloat16", (4, 4), (8, 2))
     assert buffer.stream == 2
-    assert Buffer.of(OnDevice(out)).stream is None
-    nothing = Buffer.of(OnDevice(out[:0], data=(0, False)))
+    assert Buffer.of(on_device(out)).stream is None
+    nothing = Buffer.of(on_device(out[:0], data=(0, False)))
     assert nothing.view.shape == (0, 4)
 
 
@@ -336,7 +344,7 @@ def test_bfloat16_and_streams_are_read_from_the_interface() -> None:
 def _cuda_is_available() -> bool:
     if not INSTALLED:
         return False
-    from numba import cuda  # type: ignore[attr-defined]
+    cuda: Any = importlib.import_module("numba.cuda")
 
     return bool(cuda.is_available())
 
@@ -347,13 +355,14 @@ def _cuda_is_available() -> bool:
 @pytest.mark.parametrize("kind", LAWS)
 def test_a_gpu_gives_the_bits_of_the_cpu(kind: str, dtype: str) -> None:
     """Sizes of one block, of many, and of odd ends; Fortran order and an offset too."""
-    for shape in [(5,), (1 << 20) + 3, (513, 1027)]:
+    shapes: list[Any] = [(5,), (1 << 20) + 3, (513, 1027)]
+    for shape in shapes:
         device: Any = fi.array(shape, LAWS[kind], seed=3, name="w", dtype=dtype, device="cuda")
         assert bits(device.copy_to_host()) == bits(fi.array(shape, LAWS[kind], seed=3, name="w", dtype=dtype))
-    from numba import cuda  # type: ignore[attr-defined]
+    cuda: Any = importlib.import_module("numba.cuda")
 
     part = cuda.device_array((300, 200), dtype_of(dtype), order="F")
-    place = {"global_shape": (1000, 333), "global_offset": (7, 5)}
+    place: dict[str, Any] = {"global_shape": (1000, 333), "global_offset": (7, 5)}
     fi.fill(part, LAWS[kind], seed=3, name="w", **place)
     host = fi.fill(np.empty((300, 200), dtype_of(dtype)), LAWS[kind], seed=3, name="w", **place)
     assert bits(part.copy_to_host()) == bits(host)

@@ -9,6 +9,7 @@ threads of a warp wait for the longest sum of attempts, not for the sum of the l
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, types  # type: ignore[attr-defined]
+from numba import types
 from numba.core import config
 from numba.extending import register_jitable
 
@@ -47,7 +48,8 @@ from fastinit.kernels.numerics import (
 )
 from fastinit.kernels.philox import philox
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+cuda: Any = importlib.import_module("numba.cuda")  # which has no types
+SIMULATED = bool(vars(config)["ENABLE_CUDASIM"])
 INSTALL = "pip install 'fastinit[cuda]' (or 'fastinit[cuda13]' for the wheels of CUDA 13)"
 
 
@@ -145,7 +147,7 @@ def _outside(law, value):
 
 def _maker(law_class, wide):
     """A function from a block to its finished values."""
-    draw = DRAW.get(law_class)
+    draw: Any = DRAW.get(law_class)
 
     @_device
     def two(law, block, key, stream):
@@ -230,7 +232,7 @@ def _encoder(law_class, dtype):
     return _device(lambda value, low, high: low_half(rounded(hold(value, low, high))))
 
 
-def _stored(law_class, dtype):
+def _stored(law_class: Any, dtype: str) -> Any:
     """The elements of a block and the function that stores them; how many; the bytes of one."""
     size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[dtype]
     wide = size == 8
@@ -249,7 +251,7 @@ def _stored(law_class, dtype):
     return (two, _put_two, 2, size) if wide else (four, _put_four, 4, size)
 
 
-def _repeated(size):
+def _repeated(size: int) -> Any:
     """The same for a constant, whose bits are stored."""
 
     @_device
@@ -306,15 +308,17 @@ def _kernel(elements, put, count, size, sources):
 
 
 @lru_cache(maxsize=64)
-def _function(law_class: type[Any], dtype: str) -> Any:
+def _function(law_class: Any, dtype: str) -> Any:
     """The loop of a law and a dtype, to be compiled."""
     if law_class is ConstantDraw:
-        return _kernel(*_repeated(np.dtype(dtype).itemsize), _sources())
-    return _kernel(*_stored(law_class, dtype), _sources())
+        parts = _repeated(np.dtype(dtype).itemsize)
+    else:
+        parts = _stored(law_class, dtype)
+    return _kernel(*parts, sources=_sources())
 
 
 @lru_cache(maxsize=64)
-def kernel(law_class: type[Any], dtype: str) -> Any:
+def kernel(law_class: Any, dtype: str) -> Any:
     """The kernel of a law and a dtype, compiled when it is first launched; see `ptx` for what it is given.
 
     The bits of a constant are an unsigned integer, whose dtype is named for it.
@@ -331,7 +335,7 @@ def bits_name(size: int) -> str:
 @contextmanager
 def _as_device(cc: tuple[int, int]) -> Iterator[None]:
     """Let numba-cuda compile without a device: it asks for the current one's capability at every inner function."""
-    from numba.cuda import dispatcher
+    dispatcher: Any = importlib.import_module("numba.cuda.dispatcher")
 
     asked = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)

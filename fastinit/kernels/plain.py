@@ -20,7 +20,8 @@ _REAL = {4: np.float32, 8: np.float64}
 
 def _wrapped(value: int, like: Any) -> Any:
     """An integer cut to the width of ``like``, of its type."""
-    return _UNSIGNED[like.itemsize](value & ((1 << 8 * like.itemsize) - 1)).view(type(like))
+    word: Any = _UNSIGNED[like.itemsize]
+    return word(value & ((1 << 8 * like.itemsize) - 1)).view(type(like))
 
 
 def integer(combine: Callable[[int, int], int], *, unsigned: bool = False) -> Callable[[Any, Any], Any]:
