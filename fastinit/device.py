@@ -6,7 +6,7 @@ import importlib
 import itertools
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -113,12 +113,12 @@ class Buffer:
 
         from fastinit.kernels.cuda import SIMULATED, kernel
 
-        view = self.view
+        view, law_class = self.view, cast("Any", type(law))
         first, axes = merged(view.shape, view.strides, shape, offset)
         columns, rows, planes, others = _loops(axes, view.itemsize)
         units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
         grid, threads = _grid(columns, rows, planes, 2 if view.itemsize == 8 else 4, units * BLOCKS_PER_UNIT)
-        run = kernel(type(law), dtype)[grid, threads, self._queue()]
+        run = kernel(law_class, dtype)[grid, threads, self._queue()]
         address = view.__array_interface__["data"][0]
         numbers = (columns.length, columns.stride, *rows, *planes)
         for places in itertools.product(*(range(axis.length) for axis in others)):

@@ -59,7 +59,7 @@ class ConstantDraw(NamedTuple):
     value: Any
 
 
-KINDS: dict[str, type[Any]] = {
+KINDS: dict[str, Any] = {
     "constant": ConstantDraw,
     "uniform": UniformDraw,
     "normal": NormalDraw,
@@ -310,11 +310,9 @@ def _kernel(elements, put, count, size, sources):
 @lru_cache(maxsize=64)
 def _function(law_class: Any, dtype: str) -> Any:
     """The loop of a law and a dtype, to be compiled."""
-    if law_class is ConstantDraw:
-        parts = _repeated(np.dtype(dtype).itemsize)
-    else:
-        parts = _stored(law_class, dtype)
-    return _kernel(*parts, sources=_sources())
+    parts = _repeated(np.dtype(dtype).itemsize) if law_class is ConstantDraw else _stored(law_class, dtype)
+    elements, put, count, size = parts
+    return _kernel(elements, put, count, size, _sources())
 
 
 @lru_cache(maxsize=64)
