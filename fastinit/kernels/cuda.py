@@ -167,7 +167,7 @@ def _maker(law_class, wide):
     @_device
     def some_of_two(law, block, key, stream):
         a, b = two(law, block, key, stream)
-        return a, b, _outside(law, a) + 2 * _outside(law, b)
+        return a, b, _outside(law, a) != 0, _outside(law, b) != 0
 
     @_device
     def some_of_four(law, block, key, stream):
@@ -176,7 +176,7 @@ def _maker(law_class, wide):
 
     @_device
     def all_of_two(law, block, key, stream):
-        return law.lower, law.lower, np.int64(3)
+        return law.lower, law.lower, True, True
 
     @_device
     def all_of_four(law, block, key, stream):
@@ -193,15 +193,14 @@ def _maker(law_class, wide):
 
     @_device
     def settled_two(law, block, key, stream):
-        a, b, todo = begin_two(law, block, key, stream)
+        a, b, first, second = begin_two(law, block, key, stream)  # conditions, which take no registers
         attempt = np.int64(first_attempt)
-        while todo != 0:
-            j = np.int64(0) if todo & 1 != 0 else np.int64(1)
-            value, done = next_try(law, 2 * block + j, attempt, key, stream)
-            a, b = choose(j == 0, value, a), choose(j == 1, value, b)
+        while first or second:
+            value, done = next_try(law, 2 * block if first else 2 * block + 1, attempt, key, stream)
+            a, b = choose(first, value, a), choose(first, b, value)
             attempt += 1
             if done:
-                todo, attempt = todo & (todo - 1), np.int64(first_attempt)
+                first, second, attempt = False, first and second, np.int64(first_attempt)
         return a, b
 
     @_device
