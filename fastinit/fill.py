@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from fastinit.axes import Axis, merged
 from fastinit.bars import bar
+from fastinit.device import Buffer, empty, on_device
 from fastinit.initializers import Initializer, Shape
 from fastinit.keys import check_integer, check_sizes, key_of, stream_of
 from fastinit.laws import Constant, Law
@@ -58,6 +60,9 @@ def fill(
     out
         A writable NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides, alignment and
         number of axes, empty and memory-mapped ones too. `zeros`, `ones` and `constant` fill integers and booleans too.
+        Or an array of these dtypes on the current GPU, by its ``__cuda_array_interface__`` (CuPy, Numba, torch): the
+        same bits, on the caller's stream, asynchronously. Its elements must be aligned. Matrix initializers
+        (orthogonal, sparse, ...) are made on the CPU and copied, into a C-contiguous array.
     init
         What to fill it with: a factory's result, such as ``he_normal()``.
     seed
@@ -100,6 +105,8 @@ def fill(
         raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {init!r}")
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
+    if on_device(out):
+        return _filled(out, init, seed, name, global_shape, global_offset, threads, progress)
     if threads is not None:
         threads = thread_count(threads)
     key, stream = np.uint64(key_of(seed)), np.uint64(stream_of(name))
@@ -128,6 +135,43 @@ def fill(
     return out
 
 
+def _filled(
+    out: Array,
+    init: Initializer,
+    seed: int,
+    name: str | int,
+    global_shape: Sequence[int] | None,
+    global_offset: Sequence[int] | None,
+    threads: int | None,
+    progress: Progress,
+) -> Array:
+    """`fill` for an array on a GPU: the same checks, of an array that stands for it, and a kernel in place of tasks."""
+    key, stream = key_of(seed), stream_of(name)
+    buffer = Buffer.of(out)
+    view = buffer.view
+    shape, offset = _region(view.shape, global_shape, global_offset)
+    law, dtype = _law(init, view.dtype, view.strides, view.shape, shape), view.dtype
+    if not view.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array")
+    from fastinit.prepare import constant_of, prepare
+
+    if isinstance(law, Matrix):
+        host = np.empty(buffer.view.shape, dtype)
+        region = {"global_shape": shape, "global_offset": offset}
+        fill(host, init, seed=seed, name=name, threads=threads, progress=progress, **region)
+        buffer.copy(host)
+        return out
+    thread_count(threads)
+    if isinstance(law, Constant):
+        buffer.constant(constant_of(law, dtype))
+    else:
+        buffer.draw(prepare(law, dtype), shape, offset, key, stream)
+    if progress is not None and progress is not False:
+        with _reporter(progress) as report:
+            report(buffer.view.nbytes, buffer.view.nbytes)
+    return out
+
+
 def array(
     shape: int | Sequence[int],
     init: Initializer,
@@ -135,6 +179,7 @@ def array(
     seed: int,
     name: str | int,
     dtype: Any = "float32",
+    device: str = "cpu",
     threads: int | None = None,
     progress: Progress = None,
 ) -> np.ndarray[Any, Any]:
@@ -147,6 +192,9 @@ def array(
     dtype
         ``"float16"``, ``"bfloat16"``, ``"float32"``, ``"float64"`` or what NumPy takes for one; for constants, integers
         and booleans too.
+    device
+        ``"cpu"``, or ``"cuda"`` for Numba's device array on the current GPU, which other libraries take by its
+        ``__cuda_array_interface__``. It needs numba-cuda: ``pip install 'fastinit[cuda]'``.
     init, seed, name, threads, progress
         As for `fill`.
 
@@ -156,8 +204,10 @@ def array(
     >>> array((2, 3), he_normal(), seed=0, name="w", dtype="bfloat16").dtype
     dtype(bfloat16)
     """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
     sizes = check_sizes("shape", shape if isinstance(shape, Iterable) else (shape,))
-    out = np.empty(sizes, dtype_of(dtype))
+    out = (np.empty if device == "cpu" else empty)(sizes, dtype_of(dtype))
     return fill(out, init, seed=seed, name=name, threads=threads, progress=progress)
 
 
@@ -255,6 +305,25 @@ def _content(
     All that a fill needs to know beside the memory's address, the key and the stream. Kept, since for a small array it
     is most of the work.
     """
+    from fastinit.prepare import constant_of, prepare
+
+    law = _law(init, dtype, strides, shape, whole)
+    if isinstance(law, Constant):
+        return constant_of(law, dtype)
+    if not isinstance(law, Matrix):
+        prepared = prepare(law, dtype)
+        return _tiles(prepared, shape, strides, whole, offset, 0) if math.prod(shape) else None
+    if isinstance(law.elements, Constant):
+        constant_of(law.elements, dtype)
+    else:
+        prepare(law.elements, dtype)
+    return law
+
+
+def _law(
+    init: Initializer, dtype: np.dtype[Any], strides: tuple[int, ...], shape: tuple[int, ...], whole: tuple[int, ...]
+) -> Law | Matrix:
+    """What such an array is to be filled with, if it can be filled."""
     if not (dtype.name in FLOATS or dtype.kind in "iub") or not dtype.isnative:
         raise TypeError(
             "out must be an array of float16, bfloat16, float32 or float64 (for zeros, ones and constant also of "
@@ -263,19 +332,8 @@ def _content(
     if math.prod(shape) and _overlaps(shape, strides, dtype.itemsize):
         raise ValueError(f"out must not overlap itself, got strides {strides} for shape {shape}")
     law = init.rule(whole)
-    from fastinit.prepare import constant_of, prepare
-
-    if isinstance(law, Constant):
-        return constant_of(law, dtype)
-    if dtype.kind in "iub":
+    if dtype.kind in "iub" and not isinstance(law, Constant):
         raise TypeError(f"out of {dtype.name} takes only zeros, ones and constant, got {init!r}")
-    if not isinstance(law, Matrix):
-        prepared = prepare(law, dtype)
-        return _tiles(prepared, shape, strides, whole, offset, 0) if math.prod(shape) else None
-    if isinstance(law.elements, Constant):
-        constant_of(law.elements, dtype)
-    else:
-        prepare(law.elements, dtype)
     return law
 
 
@@ -454,17 +512,8 @@ def _plan(
     """
     from fastinit.kernels.cpu import SCATTER_COLUMNS, SCATTER_TILE, SPAN, TILE, Plan
 
-    steps = [math.prod(whole[axis + 1 :]) for axis in range(len(whole))]
-    first = sum(at * step for at, step in zip(offset, steps, strict=True))
-    axes: list[tuple[int, int, int]] = []  # (count, stride in bytes, step in elements)
-    for count, stride, step in zip(shape, strides, steps, strict=True):
-        if count == 1:
-            continue
-        if axes and axes[-1][1] == count * stride and axes[-1][2] == count * step:
-            axes[-1] = (axes[-1][0] * count, stride, step)
-        else:
-            axes.append((count, stride, step))
-    last = axes.pop() if axes and axes[-1][2] == 1 else (1, size, 1)
+    first, axes = merged(shape, strides, whole, offset)
+    last = axes.pop() if axes and axes[-1].step == 1 else Axis(1, size, 1)
     contiguous = last[1] == size
     inner, rows = [last], (1, 0, 0)
     if axes:

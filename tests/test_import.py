@@ -23,6 +23,7 @@ OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotli
 # A module imports from those before it in this list alone. "" is the package itself.
 LAYERS = [
     "keys",
+    "axes",
     "moments",
     "quadrature",
     "fans",
@@ -30,14 +31,17 @@ LAYERS = [
     "matrices",
     "initializers",
     "kernels",
+    "kernels.plain",
     "kernels.lanes",
     "kernels.numerics",
     "kernels.philox",
     "kernels.draws",
     "kernels.cpu",
+    "kernels.cuda",
     "prepare",
     "parallel",
     "bars",
+    "device",
     "fill",
     "",
     "recipes",
@@ -48,6 +52,7 @@ LAYERS = [
 COMPILED = [name for name in LAYERS if name.startswith("kernels")]
 LIGHT = [
     "keys",
+    "axes",
     "moments",
     "quadrature",
     "fans",

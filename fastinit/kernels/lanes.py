@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 from numba.core.registry import cpu_target
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global, make_intrinsic_template, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
@@ -81,8 +81,16 @@ def fit(builder: Any, value: Any, kind: Any) -> Any:
     return builder.shuffle_vector(single, nothing, indices([0] * kind.count))
 
 
-def operation(emit: Callable[..., Any], result: Callable[[Any], Any] = lambda kind: kind) -> Any:
-    """An intrinsic of what ``emit`` writes; its result's type follows from its first argument's."""
+def operation(
+    emit: Callable[..., Any],
+    result: Callable[[Any], Any] = lambda kind: kind,
+    meaning: Callable[..., Any] | None = None,
+) -> Any:
+    """An intrinsic of what ``emit`` writes; its result's type follows from its first argument's.
+
+    With a ``meaning``, a function of NumPy's numbers, it is that function, and Python can call it too: the simulator of
+    CUDA runs kernels as plain Python.
+    """
 
     def typing(context: Any, *arguments: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -95,8 +103,18 @@ def operation(emit: Callable[..., Any], result: Callable[[Any], Any] = lambda ki
         1: lambda context, x: typing(context, x),
         2: lambda context, x, y: typing(context, x, y),
         3: lambda context, x, y, z: typing(context, x, y, z),
+        5: lambda context, v, w, x, y, z: typing(context, v, w, x, y, z),
     }
-    return intrinsic(fixed[emit.__code__.co_argcount - 1])
+    typed = fixed[emit.__code__.co_argcount - 1]
+    return intrinsic(typed) if meaning is None else named(meaning, typed)
+
+
+def named(meaning: Callable[..., Any], typed: Callable[..., Any]) -> Any:
+    """The function ``meaning``, for which compiled code takes the intrinsic ``typed``."""
+    template = make_intrinsic_template(meaning, typed, meaning.__name__)  # type: ignore[no-untyped-call]
+    infer(template)  # type: ignore[no-untyped-call]
+    infer_global(meaning, types.Function(template))  # type: ignore[no-untyped-call]
+    return meaning
 
 
 # Python's operators on lanes, with lanes or with one number; right shifts are those of unsigned integers

@@ -7,6 +7,8 @@ integers.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,20 +16,53 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
-from fastinit.kernels.lanes import BIT, BLOCKS, BYTE, INT, LONG, Lanes, element, fit, indices, like, operation
+from fastinit.kernels import plain
+from fastinit.kernels.lanes import BIT, BLOCKS, BYTE, INT, LONG, Lanes, element, fit, indices, like, named, operation
 
 _REAL = {32: types.float32, 64: types.float64}
 _SIGNED = {32: types.int32, 64: types.int64}
 _IR_REAL = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 
-def _integer(name: str) -> Any:
+def _integer(name: str, combine: Callable[[int, int], int]) -> Any:
     """An integer operation in the width of its first operand; it wraps."""
-    return operation(lambda builder, a, b: getattr(builder, name)(a, fit(builder, b, a.type)))
+    meaning = plain.integer(combine, unsigned=name == "lshr")
+    return operation(lambda builder, a, b: getattr(builder, name)(a, fit(builder, b, a.type)), meaning=meaning)
 
 
-add, sub, both, flip = _integer("add"), _integer("sub"), _integer("and_"), _integer("xor")
-left, right, right_signed = _integer("shl"), _integer("lshr"), _integer("ashr")
+add, sub = _integer("add", operator.add), _integer("sub", operator.sub)
+both, flip = _integer("and_", operator.and_), _integer("xor", operator.xor)
+left = _integer("shl", operator.lshift)
+right, right_signed = _integer("lshr", operator.rshift), _integer("ashr", operator.rshift)
+
+
+def _product(builder: Any, a: Any, b: Any) -> Any:
+    """The 64-bit product of the low 32 bits of each."""
+    long = like(a.type, LONG)
+    a = builder.zext(a, long) if element(a.type) == INT else builder.and_(a, fit(builder, LONG(0xFFFFFFFF), long))
+    return builder.mul(a, fit(builder, b, long))
+
+
+def _high_product(builder: Any, a: Any, b: Any) -> Any:
+    if "nvptx" in builder.module.triple:
+        kind = ir.FunctionType(INT, [INT, INT])
+        mulhi = builder.module.globals.get("llvm.nvvm.mulhi.ui") or ir.Function(
+            builder.module, kind, "llvm.nvvm.mulhi.ui"
+        )
+        return builder.call(mulhi, [a, fit(builder, b, INT)])
+    product = _product(builder, a, b)
+    high = builder.lshr(product, fit(builder, LONG(32), product.type))
+    return builder.trunc(high, a.type) if element(a.type) == INT else high
+
+
+def _low_product(builder: Any, a: Any, b: Any) -> Any:
+    return builder.mul(a, fit(builder, b, a.type)) if element(a.type) == INT else _product(builder, a, b)
+
+
+# the halves of a 64-bit product of 32-bit words, b below 2**32. In 64-bit lanes only the low halves of a and of a low
+# product count, so that both halves are one vector instruction; in 32-bit words they are two of a GPU's
+high_product = operation(_high_product, meaning=plain.high_product)
+low_product = operation(_low_product, meaning=plain.low_product)
 
 
 def _call(builder: Any, name: str, *values: Any) -> Any:
@@ -42,8 +77,10 @@ def _call(builder: Any, name: str, *values: Any) -> Any:
 
 
 # a * b + c with one rounding: the only way in which this package multiplies and adds
-fma = operation(lambda builder, a, b, c: _call(builder, "llvm.fma", a, b, c))
-square_root = operation(lambda builder, x: _call(builder, "llvm.sqrt", x))  # correctly rounded
+fma = operation(lambda builder, a, b, c: _call(builder, "llvm.fma", a, b, c), meaning=plain.fma)
+square_root = operation(  # correctly rounded
+    lambda builder, x: _call(builder, "llvm.sqrt", x), meaning=plain.square_root
+)
 
 
 def _horner(builder: Any, x: Any, coefficients: Any) -> Any:
@@ -54,7 +91,7 @@ def _horner(builder: Any, x: Any, coefficients: Any) -> Any:
     return value
 
 
-horner = operation(_horner)  # sum coefficients[k] * x**k, one fma a term, unrolled
+horner = operation(_horner, meaning=plain.horner)  # sum coefficients[k] * x**k, one fma a term, unrolled
 
 
 def _choose(builder: Any, condition: Any, a: Any, b: Any) -> Any:
@@ -68,26 +105,37 @@ def _choose_typed(context: Any, condition: Any, a: Any, b: Any) -> Any:
     return result(condition, a, b), lambda context, builder, signature, values: _choose(builder, *values)
 
 
-choose: Any = intrinsic(_choose_typed)  # (condition, a, b): a where it holds, else b; no branch
+choose: Any = named(plain.choose, _choose_typed)  # (condition, a, b): a where it holds, else b; no branch
 
 # the same bits as a signed integer; a float's bits as a signed integer of its width; and the float of such bits
-signed = operation(lambda builder, w: w, lambda kind: like(kind, _SIGNED[kind.bitwidth]))
+signed = operation(lambda builder, w: w, lambda kind: like(kind, _SIGNED[kind.bitwidth]), plain.signed)
 bits = operation(
     lambda builder, x: builder.bitcast(x, like(x.type, INT if element(x.type) == _IR_REAL[32] else LONG)),
     lambda kind: like(kind, _SIGNED[kind.bitwidth]),
+    plain.bits,
 )
 from_bits = operation(
     lambda builder, i: builder.bitcast(i, like(i.type, _IR_REAL[element(i.type).width])),
     lambda kind: like(kind, _REAL[kind.bitwidth]),
+    plain.from_bits,
 )
 
-# a signed integer as the float of its width, rounded to nearest even; and the low 16 bits of one
+# a signed integer as the float of its width, rounded to nearest even; the low 16 or 32 bits of one; one of two words
 real = operation(
     lambda builder, i: builder.sitofp(i, like(i.type, _IR_REAL[element(i.type).width])),
     lambda kind: like(kind, _REAL[kind.bitwidth]),
+    plain.real,
 )
 low_half = operation(
-    lambda builder, i: builder.trunc(i, like(i.type, ir.IntType(16))), lambda kind: like(kind, types.uint16)
+    lambda builder, i: builder.trunc(i, like(i.type, ir.IntType(16))),
+    lambda kind: like(kind, types.uint16),
+    plain.cut(16),
+)
+low_word = operation(lambda builder, i: builder.trunc(i, INT), lambda _: types.uint32, plain.cut(32))
+long_word = operation(  # (low, high)
+    lambda builder, low, high: builder.or_(builder.zext(low, LONG), builder.shl(builder.zext(high, LONG), LONG(32))),
+    lambda _: types.uint64,
+    plain.long_word,
 )
 
 _LANES = ir.VectorType(LONG, BLOCKS)
@@ -158,6 +206,17 @@ def _copy(builder: Any, to: Any, source: Any, size: Any) -> None:
     builder.call(memcpy, [*pointers, size, ir.Constant(BIT, 0)])
 
 
+def _put(builder: Any, to: Any, *values: Any) -> None:
+    kind, count = values[0].type, len(values)
+    width = {_IR_REAL[32]: 32, _IR_REAL[64]: 64}.get(kind) or kind.width
+    value = values[0]
+    if count > 1:
+        value = ir.Constant(ir.VectorType(kind, count), ir.Undefined)
+        for k, one in enumerate(values):
+            value = builder.insert_element(value, one, ir.Constant(INT, k))
+    builder.store(value, builder.inttoptr(to, value.type.as_pointer(1)), align=count * width // 8)
+
+
 def _nothing(kind: Any) -> Any:
     return types.void
 
@@ -176,6 +235,10 @@ stream = operation(_stream, _nothing)  # (to, lanes): past the caches; ``to`` is
 stream_line = operation(  # (to, source): 64 bytes past the caches; ``to`` is a multiple of 64
     lambda builder, to, source: _stream(builder, to, _load(builder, source, ir.VectorType(LONG, 8))), _nothing
 )
+# (to, values): to a GPU's memory, at a multiple of all their bytes
+put_one = operation(lambda builder, to, a: _put(builder, to, a), _nothing, plain.putter())
+put_two = operation(lambda builder, to, a, b: _put(builder, to, a, b), _nothing, plain.putter())
+put_four = operation(lambda builder, to, a, b, c, d: _put(builder, to, a, b, c, d), _nothing, plain.putter())
 copy = operation(_copy, _nothing)  # (to, source, bytes): memcpy
 move = operation(  # (to, source, unit): one element as wide as ``unit``, at any alignment
     lambda builder, to, source, unit: _store(builder, to, _load(builder, source, unit.type)) and None, _nothing

@@ -7,6 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
+from fastinit.kernels.numerics import add, both, flip, high_product, low_product
+
 MULTIPLIER_0, MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 WEYL_0, WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -15,21 +17,24 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 @register_jitable(forceinline=True)
 def _round(c0, c1, c2, c3, k0, k1):
     """One round: two products, whose high halves are mixed with what they did not multiply and with the key."""
-    product_0 = (c0 & LOW) * MULTIPLIER_0
-    product_1 = (c2 & LOW) * MULTIPLIER_1
-    return (product_1 >> HALF) ^ c1 ^ k0, product_1, (product_0 >> HALF) ^ c3 ^ k1, product_0
+    return (
+        flip(flip(high_product(c2, MULTIPLIER_1), c1), k0),
+        low_product(c2, MULTIPLIER_1),
+        flip(flip(high_product(c0, MULTIPLIER_0), c3), k1),
+        low_product(c0, MULTIPLIER_0),
+    )
 
 
 @register_jitable(forceinline=True)
 def philox(c0, c1, c2, c3, k0, k1):
-    """The block of counter (c0, c1, c2, c3) under the key (k0, k1): four words, in the low halves of uint64.
+    """The block of counter (c0, c1, c2, c3) under the key (k0, k1): four words, in the low halves of what c0 is.
 
-    Only the low 32 bits of every argument and result count. A word lives in a 64-bit lane because the product that
-    each round needs is 64 bits wide: one vector instruction multiplies the low halves and ignores the high ones, so
-    that nothing is masked between the rounds.
+    Only the low 32 bits of every argument and result count. On the CPU a word lives in a 64-bit lane because the
+    product that each round needs is 64 bits wide: one vector instruction multiplies the low halves and ignores the high
+    ones, so that nothing is masked between the rounds. On a GPU words are uint32.
     """
     for _ in range(10):
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-        k0 = (k0 + WEYL_0) & LOW
-        k1 = (k1 + WEYL_1) & LOW
+        k0 = both(add(k0, WEYL_0), LOW)
+        k1 = both(add(k1, WEYL_1), LOW)
     return c0, c1, c2, c3
