@@ -18,7 +18,7 @@ import numpy as np
 _FLOATS: dict[str, tuple[Any, Any]] = {"f32": (np.float32, np.uint32), "f64": (np.float64, np.uint64)}
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")
-}
+} | {"gtu": lambda a, b: not a <= b}  # true of what is no number too
 _SPECIAL = {"tid": 0, "ntid": 1, "ctaid": 2, "nctaid": 3}
 
 
@@ -74,7 +74,7 @@ class Kernel:
         self.code: list[tuple[str, list[str], list[str]]] = []
         self.labels: dict[str, int] = {}
         for line in re.split(r"[;\n]", found[3]):
-            line = line.strip()
+            line = re.sub(r"^\{?\s*\.reg.*|^[{}]$", "", line.strip())  # an inner scope names registers of its own
             if label := re.fullmatch(r"(\$\w+):", line):
                 self.labels[label[1]] = len(self.code)
             elif line and not line.startswith("."):
@@ -120,6 +120,8 @@ class _Thread:
 
     def bits(self, place: str, kind: str) -> int:
         """The bits of an operand."""
+        if place in self.registers:
+            return self.registers[place]
         if place.startswith("%"):
             name, _, axis = place[1:].partition(".")
             return self.where[_SPECIAL[name]]["xyz".index(axis)] if axis else self.registers[place]
@@ -146,7 +148,7 @@ class _Thread:
         if result is None:
             result = self.integers(operation, kind, values)
         if places[0].startswith("{"):
-            halves = re.findall(r"%\w+", places[0])
+            halves = re.findall(r"[%\w]+", places[0])
             each = width(kind) // len(halves)
             for k, half in enumerate(halves):
                 self.registers[half] = cut(result >> (k * each), f"b{each}")
@@ -156,7 +158,7 @@ class _Thread:
     def floats(self, operation: list[str], kind: str, values: list[int]) -> int | None:
         """The arithmetic of floats; nothing for what treats them as bits."""
         name, modes = operation[0], operation[1:-1]
-        if name not in ("add", "sub", "mul", "fma", "sqrt", "neg"):
+        if name not in ("add", "sub", "mul", "fma", "sqrt", "neg", "abs"):
             return None
         assert modes in ([], ["rn"]), operation  # rounded to nearest, no flush of subnormals
         assert modes == ["rn"] or name not in ("fma", "sqrt")
@@ -164,8 +166,8 @@ class _Thread:
         if name == "sqrt":
             root = np.sqrt(numbers[0])  # the nearest float, by IEEE 754
             return write(root, kind)
-        if name == "neg":
-            return write(-numbers[0], kind)
+        if name in ("neg", "abs"):
+            return write(-numbers[0] if name == "neg" else abs(numbers[0]), kind)
         a, b = numbers[:2]
         with np.errstate(all="ignore"):
             if name == "fma":
