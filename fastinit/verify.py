@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +20,7 @@ from fastinit.laws import Constant, Floats, Law, Normal, TruncatedNormal, Unifor
 from fastinit.parallel import run, thread_count
 
 if TYPE_CHECKING:
-    from fastinit.kernels.census import Found, Grid
+    from fastinit.kernels.census import Grid
 
 Array = NDArray[Any]
 
@@ -219,7 +219,7 @@ def as_array(array: Any) -> Array:
         If it is no array, or one of another device.
     """
     if isinstance(array, np.ndarray):
-        return array
+        return np.asarray(array)  # of a memory-mapped one a plain view
     if type(array).__module__.split(".")[0] == "torch":
         tensor = array.detach()
         if tensor.device.type != "cpu":
@@ -379,6 +379,12 @@ def _first_of_bins(grid: Grid, dtype: np.dtype[Any]) -> Array:
     return found
 
 
+def _patterns(dtype: np.dtype[Any]) -> Floats:
+    """The values of all patterns of a 16-bit type."""
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return np.arange(1 << 16, dtype=np.uint16).view(dtype).astype(np.float64)
+
+
 @lru_cache(maxsize=256)
 def _null(law: Law, dtype: np.dtype[Any]) -> _Null | Constant:
     """The null hypothesis of a law in a dtype; a constant where only one value is possible.
@@ -397,7 +403,7 @@ def _null(law: Law, dtype: np.dtype[Any]) -> _Null | Constant:
     low, high = float(prepared.low), float(prepared.high)
     mirror = _mirrored(law)
     if dtype.itemsize == 2:
-        every = np.arange(1 << 16, dtype=np.uint16).view(dtype).astype(np.float64)
+        every = _patterns(dtype)
         finite = np.isfinite(every)
         atoms, back = np.unique(every[finite], return_inverse=True)  # -0 and 0 are one
         middles = atoms[:-1] + np.diff(atoms) / 2
@@ -428,7 +434,7 @@ def _null(law: Law, dtype: np.dtype[Any]) -> _Null | Constant:
             return Constant(float(atoms[mass.argmax()]))
         z = np.where(inside, away / std, 0)
         moments = np.array([(mass * z**k).sum() for k in range(13)])
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             values = np.where(finite, (every - mean) / std, 0).astype(np.float32)
         grid = Grid(mean, 1 / std, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
         beyond = {t: abs(atoms - law.mean) > t * law.std for t in SIGMAS}
@@ -448,9 +454,7 @@ def _null(law: Law, dtype: np.dtype[Any]) -> _Null | Constant:
         twin_digits = float((np.diff(law.cdf(steps), prepend=0, append=1) ** 2).sum())
     if not isinstance(law, Normal):
         beyond = {}
-    return _Null(
-        edges, cdf, sf, mass, moments, grid, values, bin_of, beyond, spacing, twins, twin_digits, low, high
-    )
+    return _Null(edges, cdf, sf, mass, moments, grid, values, bin_of, beyond, spacing, twins, twin_digits, low, high)
 
 
 # The pass over the array
@@ -520,6 +524,8 @@ def _count(array: Array, null: _Null, threads: int) -> _Census:
 
     def part(begin: int, end: int) -> Array:
         piece = flat(array, begin, min(end, size))
+        if not (piece.flags.writeable and piece.flags.aligned):  # Numba would compile the kernel once more for each
+            piece = piece.copy()
         return piece.view(np.uint16) if half else piece
 
     def task(k: int) -> int:
@@ -535,9 +541,7 @@ def _count(array: Array, null: _Null, threads: int) -> _Census:
             kept = wide(here, end - begin, null.grid, steps, begin, limit, found)
         for at, lag in enumerate(far.values(), len(near)):
             there = part(begin + lag, end + lag) if begin + lag < size else here[:0]
-            products[k, at] = (
-                narrow_product(here, there, null.values) if half else wide_product(here, there, null.grid)
-            )
+            products[k, at] = narrow_product(here, there, null.values) if half else wide_product(here, there, null.grid)
         prints[k] = found.prints[:kept].copy(), found.places[:kept].copy()
         with lock:  # whole numbers: in any order the same
             for total, one in ((bins, found.bins), (outside, found.outside), (bad, found.bad)):
@@ -550,7 +554,7 @@ def _count(array: Array, null: _Null, threads: int) -> _Census:
         counts = np.zeros(null.mass.size, np.int64)
         np.add.at(counts, null.bin_of[known], bins[known])
         bad[0] = bins[~known].sum()
-        atoms = np.arange(1 << 16, dtype=np.uint16).view(array.dtype).astype(np.float64)
+        atoms = _patterns(array.dtype)
         outside[0] = bins[known & ((atoms < null.low) | (atoms > null.high))].sum()
     else:
         counts = bins
@@ -597,15 +601,18 @@ def _look(array: Array, null: _Null, law: Law, threads: int, tests: _Tests) -> S
 
 def _two_sided(z: float, skewness: float) -> float:
     """P of a Pearson type III law of mean 0, variance 1 and this skewness, beyond z on either side."""
-    from scipy import stats
+    from scipy import special, stats
 
     if not math.isfinite(z):
         return 0.0
-    law = stats.norm() if abs(skewness) < 1e-4 else stats.pearson3(skewness)
-    return float(2 * min(law.sf(z), law.cdf(z)))
+    if abs(skewness) < 1e-4:
+        return float(2 * special.ndtr(-abs(z)))
+    return float(2 * min(stats.pearson3.sf(z, skewness), stats.pearson3.cdf(z, skewness)))
 
 
-def _standard_error(tests: _Tests, name: str, total: float, size: int, mean: float, second: float, third: float) -> None:
+def _standard_error(
+    tests: _Tests, name: str, total: float, size: int, mean: float, second: float, third: float
+) -> None:
     """The z test of a sum of independent numbers of these moments about zero."""
     variance = second - mean * mean
     skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5 / math.sqrt(size)
@@ -703,8 +710,8 @@ def _beyond(null: _Null, counts: NDArray[np.int64], size: int, tests: _Tests) ->
     for sigmas, bins in null.beyond.items():
         name = f"beyond {sigmas:g} sigma"
         seen, expected = int(counts[bins].sum()), float(null.mass[bins].sum()) * size
-        law = stats.poisson(expected)
-        tests.add(name, seen, 2 * min(law.cdf(seen), law.sf(seen - 1)), f"expected {expected:.4g}")
+        pvalue = 2 * min(stats.poisson.cdf(seen, expected), stats.poisson.sf(seen - 1, expected))
+        tests.add(name, seen, pvalue, f"expected {expected:.4g}")
 
 
 def _correlations(null: _Null, census: _Census, tests: _Tests) -> None:
@@ -859,7 +866,9 @@ def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
         return []
     owner = np.repeat(np.arange(len(names)), [len(values) for values, _ in prints])
     values = np.concatenate([values for values, _ in prints])
-    places = np.concatenate([one.places[first] for one, (_, first) in zip(kept, prints, strict=True) if one is not None])
+    places = np.concatenate(
+        [one.places[first] for one, (_, first) in zip(kept, prints, strict=True) if one is not None]
+    )
     order = np.argsort(values, kind="stable")
     same = np.flatnonzero(values[order][1:] == values[order][:-1])
     pairs: dict[tuple[int, int], list[int]] = {}
@@ -871,6 +880,85 @@ def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
     ]
 
 
-def named_results(report: Report, passed: bool = False) -> Iterator[str]:
-    """The names of the tests of a report that failed, or passed."""
-    return (result.name for result in report.results if result.passed is passed)
+@dataclass(frozen=True)
+class Checkpoint:
+    """The verdict on several tensors: each one's report, and which of them have elements in common."""
+
+    passed: bool
+    reports: dict[str, Report]
+    shared: list[Shared]
+    skipped: dict[str, str]  # tensors that were not looked at, and why
+    alpha: float
+
+    def __str__(self) -> str:
+        if len(self.reports) == 1 and not self.skipped:
+            return str(next(iter(self.reports.values())))
+        width = max(map(len, [*self.reports, *self.skipped]), default=0)
+        lines = [
+            f"{'passed' if self.passed else 'REJECTED'}: {len(self.reports)} tensors, family-wise alpha {self.alpha:g}"
+        ]
+        for name, report in self.reports.items():
+            worst = min(report.results, key=lambda result: result.pvalue, default=None)
+            least = f"p >= {worst.pvalue:.3g} ({worst.name})" if worst else "no tests"
+            lines.append(f"{name:{width}}  {'passed' if report.passed else 'REJECTED'}  {least}  {report.law}")
+        lines += [f"{name:{width}}  skipped: {reason}" for name, reason in self.skipped.items()]
+        for one in self.shared:
+            lines.append(
+                f"REJECTED: {one.first} from element {one.first_place} on and {one.second} from element "
+                f"{one.second_place} on are made of the same stream ({one.prints} fingerprints agree)"
+            )
+        lines += [f"\n{name}\n{report}" for name, report in self.reports.items() if not report.passed]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict as JSON can hold it."""
+        return {
+            "passed": self.passed,
+            "alpha": self.alpha,
+            "tensors": {name: report.as_dict() for name, report in self.reports.items()},
+            "shared": [one._asdict() for one in self.shared],
+            "skipped": self.skipped,
+        }
+
+
+def verify_tensors(
+    tensors: Mapping[str, tuple[Any, Initializer | Law]], *, alpha: float = 1e-6, threads: int | None = None
+) -> Checkpoint:
+    """`verify` several tensors, and compare them with each other: `shared_streams`.
+
+    Parameters
+    ----------
+    tensors
+        Each with its initializer or law. Those without a law of their elements, such as `orthogonal`'s, are skipped.
+    alpha
+        The family-wise error rate of all tests of all tensors; each tensor gets an equal share of it.
+    threads
+        As for `fill`.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> from fastinit.verify import verify_tensors
+    >>> init = fi.he_normal()
+    >>> tensors = {name: (fi.array((64, 64), init, seed=0, name="same"), init) for name in "ab"}
+    >>> found = verify_tensors(tensors)
+    >>> found.passed, [report.passed for report in found.reports.values()]
+    (False, [True, True])
+    """
+    reports: dict[str, Report] = {}
+    skipped: dict[str, str] = {}
+    for name, (array, init) in tensors.items():
+        try:
+            law = law_of(init, as_array(array).shape)
+        except TypeError:
+            if not isinstance(init, Initializer):
+                raise
+            skipped[name] = f"{init} has no law of its elements"
+            continue
+        try:
+            reports[name] = verify(array, law, alpha=alpha / len(tensors), threads=threads)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"tensor {name!r}: {error}") from None
+    shared = shared_streams(reports)
+    passed = not shared and all(report.passed for report in reports.values())
+    return Checkpoint(passed, reports, shared, skipped, alpha)

@@ -102,9 +102,9 @@ def _fingerprints(q, keys, count, room, base, limit, found, kept):
         for j in range(some):
             keys[j] = np.uint32(words[j] * _ODD_WORD)
         for start in range(0, some, 64):
-            part, hits = keys[start : min(start + 64, some)], np.int32(0)
+            part, hits = keys[start : min(start + 64, some)], 0
             for j in range(part.size):  # from 0 on, or Numba allows for a negative place, and LLVM makes no vectors
-                hits += np.int32(part[j] <= limit)
+                hits += part[j] <= limit
             if hits == 0:
                 continue
             for j in range(part.size):
