@@ -1,8 +1,8 @@
 """`verify`: right arrays pass as often as it says, and each kind of wrong one is rejected by the test meant for it.
 
-Right arrays come from fastinit, and from NumPy where the law is easily had there; wrong ones are right ones spoilt. Size:
-of N right arrays at the family-wise rate ALPHA, more than the 1 - 1e-6 quantile of a binomial (N, ALPHA) rejected is a
-failure. Power: each spoiling is so large that the test named beside it rejects with a probability above 0.999.
+Right arrays come from fastinit, and from NumPy where the law is easily had there; wrong ones are right ones spoilt.
+Size: of N right arrays at the family-wise rate ALPHA, more than the 1 - 1e-6 quantile of a binomial (N, ALPHA) rejected
+is a failure. Power: each spoiling is so large that the test named beside it rejects with a probability above 0.999.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ def beyond_the_end(x: Array) -> Array:
 
 
 def sixteen_bits(x: Array) -> Array:
-    return (np.floor(x * 65536) / 65536).astype(np.float32)
+    cut: Array = (np.floor(x * 65536) / 65536).astype(np.float32)
+    return cut
 
 
 NORMAL, UNIFORM, TRUNCATED = fi.normal(), fi.uniform(), fi.truncated_normal()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import fastinit as fi
 from fastinit.checkpoint import open_tensors
 from fastinit.cli import cli
 
-MANIFEST = [
+MANIFEST: list[dict[str, Any]] = [
     {"name": "block.weight", "shape": [96, 64], "dtype": "float32", "module": "Linear"},
     {"name": "other.weight", "shape": [80, 64], "dtype": "bfloat16", "module": "Linear"},
     {"name": "block.bias", "shape": [96], "dtype": "float64", "module": "Linear"},
@@ -125,8 +126,7 @@ def test_pictures_of_every_kind(tmp_path: Path) -> None:
 def test_open_tensors_reads_what_was_written(model: Path) -> None:
     tensors = open_tensors(model)
     assert {name: (x.shape, x.dtype.name) for name, x in tensors.items()} == {
-        entry["name"]: (tuple(entry["shape"]), entry["dtype"])  # type: ignore[arg-type]
-        for entry in MANIFEST
+        entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in MANIFEST
     }
     expected = fi.array((80, 64), fi.he_normal(), seed=0, name="other.weight", dtype="bfloat16")
     assert (tensors["other.weight"] == expected).all()

@@ -102,7 +102,7 @@ def _fingerprints(q, keys, count, room, base, limit, found, kept):
         for j in range(some):
             keys[j] = np.uint32(words[j] * _ODD_WORD)
         for start in range(0, some, 64):
-            part, hits = keys[start : min(start + 64, some)], 0
+            part, hits = keys[start : min(start + 64, some)], np.int64(0)
             for j in range(part.size):  # from 0 on, or Numba allows for a negative place, and LLVM makes no vectors
                 hits += part[j] <= limit
             if hits == 0:
@@ -136,7 +136,7 @@ def _summaries(z, q, keys, count, room, lags, base, limit, found, kept):
 @_plain
 def _measure(part, grid, z):
     """A run of values as z, those that are not finite as 0; how many those are."""
-    bad = 0
+    bad = np.int64(0)
     for j in range(part.size):
         x = np.float64(part[j])
         good = abs(x) <= grid.most

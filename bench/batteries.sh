@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs outside batteries of tests on the raw stream, with those that are installed:
+#   dieharder (apt-get install dieharder), PractRand (RNG_test in the PATH), TestU01 (a program testu01_stdin in the PATH,
+#   which reads 32-bit words from standard input).
+# `bench/batteries.sh quick` takes some minutes: those of dieharder's tests that read at most some GB each. `all` takes
+# hours: all of dieharder's, PractRand to 1 TB, TestU01's BigCrush. The streams: one tensor; 1024 tensors in turn, a word of
+# each; 1024 sequential seeds in turn. SEED and STREAMS in the environment choose others.
+set -u
+length=${1:-quick}
+seed=${SEED:-0}
+fastinit=${FASTINIT:-fastinit}
+case $length in
+  # birthdays, 5-permutation, ranks, bitstream, DNA, count-the-1s, parking lot, spheres, squeeze, runs, craps, STS monobit,
+  # runs and serial, bit distribution, minimum distances, permutations, lagged sums, KS, DAB
+  quick) tests="0 1 2 3 4 7 8 9 10 11 12 13 15 16 100 101 102 200 201 202 203 204 206 207 209" size=16GB ;;
+  all) tests=all size=1TB ;;
+  *) echo "usage: $0 [quick|all]" >&2; exit 2 ;;
+esac
+
+stream() { # one of the ways to read words
+  case $1 in
+    one) $fastinit words --seed "$seed" --name w ;;
+    names) $fastinit words --seed "$seed" --name w --names 1024 ;;
+    seeds) $fastinit words --seed "$seed" --name w --seeds 1024 ;;
+    *) echo "STREAMS takes one, names and seeds, got $1" >&2; exit 2 ;;
+  esac
+}
+
+for kind in ${STREAMS:-one names seeds}; do
+  date -u "+# %Y-%m-%d %H:%M UTC, stream $kind, seed $seed, $length"
+  if command -v dieharder >/dev/null; then
+    if [ "$tests" = all ]; then
+      stream "$kind" | dieharder -g 200 -a
+    else
+      for test in $tests; do # -g 200: raw words from standard input
+        stream "$kind" | dieharder -g 200 -d "$test" | grep -E 'PASSED|WEAK|FAILED'
+      done
+    fi
+  fi
+  if command -v RNG_test >/dev/null; then stream "$kind" | RNG_test stdin32 -tlmax "$size" -multithreaded; fi
+  if command -v testu01_stdin >/dev/null; then stream "$kind" | testu01_stdin "$length"; fi
+done
