@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -219,15 +220,19 @@ def words_command(seed: int, name: str, names: int | None, seeds: int | None, co
         import fcntl
 
         fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)
-    with suppress(BrokenPipeError):
+    with suppress(BrokenPipeError), ThreadPoolExecutor(1) as writer:
+        written: Future[None] | None = None
         for start in itertools.count(0, each):
             rows = [words(each, seed=seed, name=name, start=start, threads=threads) for seed, name in streams]
             block = rows[0] if len(rows) == 1 else np.stack(rows, axis=1).ravel()
             block = block[: len(block) if left is None else left]
-            _write_all(block.astype("<u4", copy=False))
+            if written is not None:
+                written.result()
+            written = writer.submit(_write_all, block.astype("<u4", copy=False))  # while the next words are made
             if left is not None:
                 left -= len(block)
                 if left <= 0:
+                    written.result()
                     break
 
 

@@ -131,7 +131,8 @@ def verify(
     - *finite*, *bounds*: no NaN or infinity, nothing outside; neither has an error rate.
     - *Kolmogorov-Smirnov*: up to 2**16 elements, and always for 16 bits, the exact distance; else the largest one at
       the edges of 4096 bins, which is never more than the distance itself, so that p is never too small.
-    - *chi-square*: up to 1024 groups of about equal probability, of 16 expected elements or more.
+    - *chi-square*: up to 1024 groups of about equal probability, the outermost halved again and again, of 16 expected
+      elements or more.
     - *lower tail*, *upper tail*: the means of -log F(x) and -log(1 - F(x)), which weigh the tails like the statistic of
       Anderson and Darling (1954), averaged over each bin.
     - *mean*, *variance*, *skewness*, *kurtosis*: the means of z, z**2, z**3, z**4, for z = (x - mean) / std of the law,
@@ -651,12 +652,18 @@ def _groups(null: _Null, size: int) -> NDArray[np.intp]:
     wanted = min(GROUPS, int(size / (4 * LEAST_EXPECTED)))
     if wanted < 2:
         return np.zeros(1, np.intp)
-    middle = (null.cdf[1:] + null.cdf[:-1]) / 2
-    starts = np.flatnonzero(np.diff(np.minimum((middle * wanted).astype(np.int64), wanted - 1), prepend=-1))
+    number = np.minimum((null.cdf[1:] + null.cdf[:-1]) / 2 * wanted, wanted - 1e-9)
+    rest = (null.sf[1:] + null.sf[:-1]) / 2 * wanted
+    least = 2.0**-60
+    inner = np.floor(number)
+    inner = np.where(number < 1, np.floor(np.log2(np.maximum(number, least))), inner)  # halves of halves in the tails,
+    inner = np.where(rest < 1, wanted - np.floor(np.log2(np.maximum(rest, least))), inner)  # where values are clamped
+    starts = np.flatnonzero(np.diff(inner, prepend=-np.inf))
     masses = np.add.reduceat(null.mass, starts)
+    to_come = np.cumsum(masses[::-1])[::-1]
     kept, gathered = [0], 0.0
     for k in range(len(starts)):
-        if gathered * size >= LEAST_EXPECTED and masses[k:].sum() * size >= LEAST_EXPECTED:
+        if min(gathered, to_come[k]) * size >= LEAST_EXPECTED:
             kept.append(int(starts[k]))
             gathered = 0.0
         gathered += masses[k]
@@ -763,7 +770,9 @@ def _lines(array: Array, law: Law, null: _Null, tests: _Tests) -> Floats:
         r = min(1.0, float(abs(matrix[pairs]).max()))
         freedom = scores.shape[1] - 2
         t = r * math.sqrt(freedom / max(1 - r * r, 1e-300))
-        tests.add(name, r, len(pairs[0]) * 2 * stats.t.sf(t, freedom), f"{len(matrix)} of {scores.shape[1]} elements")
+        tests.add(
+            name, r, len(pairs[0]) * 2 * stats.t.sf(t, freedom), f"{len(matrix)} {name}, {freedom + 2} elements each"
+        )
     return matrix
 
 
@@ -828,8 +837,9 @@ def _repeats(size: int, null: _Null, census: _Census, tests: _Tests) -> None:
     same = np.flatnonzero(prints[1:] == prints[:-1])
     detail = ""
     if same.size:
-        at = same[np.argmin(places[same + 1])]
-        detail = f"elements from {places[at + 1]} on repeat those from {places[at]} on"
+        first, second = np.sort([places[same], places[same + 1]], axis=0)
+        at = second.argmin()
+        detail = f"elements from {second[at]} on repeat those from {first[at]} on"
     tests.add("repeats", same.size, chance if same.size else 1.0, detail)
 
 

@@ -74,7 +74,7 @@ def check_size(arrays: int) -> None:
 
 
 def test_right_arrays_pass() -> None:
-    check_size(320)
+    check_size(128)
 
 
 @pytest.mark.slow
@@ -132,8 +132,8 @@ def test_the_rounded_law_is_exact(name: str, law: str) -> None:
         return float(stats.chi2.sf(statistic, enough.sum()))
 
     assert pvalue(drawn.astype(dtype)) > 1e-6
-    spacing = np.spacing(drawn.astype(dtype)).astype(np.float64)
-    assert pvalue((drawn + 0.1 * spacing).astype(dtype)) < 1e-9
+    cut = (drawn.astype(dtype).view(np.uint16) & np.uint16(0xFFFE)).view(dtype)  # one bit less, not rounded
+    assert pvalue(cut) < 1e-9
 
 
 # Power
@@ -235,11 +235,11 @@ def test_each_axis_is_looked_along() -> None:
 
 
 def test_equal_lines_are_seen() -> None:
-    x = right(NORMAL, (100, 200))
+    x = right(NORMAL, (100, 120))
     for axis, name in ((0, "rows"), (1, "columns")):
         y = x.copy()
         lines = np.moveaxis(y, axis, 0)
-        lines[77] = (lines[77] + lines[5]) / np.float32(math.sqrt(2))
+        lines[77] = np.float32(math.sqrt(0.19)) * lines[77] + np.float32(0.9) * lines[5]
         assert failed(verify(y, NORMAL)) == [name]
     assert verify(x, NORMAL).passed
 
@@ -251,7 +251,7 @@ def test_repeats_are_found_at_any_distance(dtype: str, shift: int) -> None:
     y = x.copy()
     y[50_000 + shift : 50_100 + shift] = x[50_000:50_100]
     report = verify(y, NORMAL)
-    assert failed(report)[:1] == ["repeats"] or "repeats" in failed(report)
+    assert "repeats" in failed(report)
     found = next(result for result in report.results if result.name == "repeats")
     assert found.detail == f"elements from {50_000 + shift} on repeat those from 50000 on"
     assert "repeats" not in failed(verify(x, NORMAL))
@@ -321,7 +321,8 @@ def test_the_tail_weights_are_those_of_exponentials() -> None:
     null = _null(fi.Normal(0.0, 1.0), np.dtype(np.float32))
     assert not isinstance(null, fi.Constant)
     tests = _Tests()
-    _tails(null, (null.mass * 1e9).astype(np.int64), 10**9, tests)
+    counts = np.rint(null.mass * 1e12).astype(np.int64)
+    _tails(null, counts, int(counts.sum()), tests)
     assert [result.name for result in tests.made] == ["lower tail", "upper tail"]
     assert all(abs(result.statistic) < 0.1 for result in tests.made)
 
@@ -407,7 +408,7 @@ def test_torch_tensors() -> None:
     torch = pytest.importorskip("torch", exc_type=ImportError)
     torch.manual_seed(0)
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        x = torch.randn(300, 200).to(dtype).requires_grad_()
+        x = torch.randn(300, 200, dtype=dtype).requires_grad_()
         report = verify(x.T, NORMAL)
         assert report.passed, str(report)
         assert (report.dtype, report.shape) == (str(dtype).removeprefix("torch."), (200, 300))
