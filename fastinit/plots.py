@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fastinit.laws import Floats, Law
+from fastinit.laws import Floats
 from fastinit.verify import Report, Summary
 
 INK, LAW, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
 COVERED = 0.99  # of the bands
 
 
-def _quantiles(law: Law, chances: Floats, rest: Floats, summary: Summary) -> Floats:
+def _quantiles(chances: Floats, rest: Floats, summary: Summary) -> Floats:
     """Where the law's distribution function takes these values, between the bins' edges."""
     edges = summary.edges[1:-1]
     left = np.interp(chances, summary.cdf[1:-1], edges)
@@ -43,8 +43,9 @@ def _histogram(axes: Any, report: Report, summary: Summary) -> None:
     middle = ends[:-1] + width / 2
     axes.plot(middle[keep], truth[keep], color=LAW, lw=1.3, label="law")
     axes.set(title="Histogram", xlabel="value", ylabel="density")
-    axes.set_ylim(0, None)
-    axes.legend(frameon=False, loc="lower center" if truth[keep].max() < 1.5 * truth[keep].min() else "upper right")
+    axes.set_ylim(0, 1.2 * max(axes.get_ylim()[1], 1e-300))
+    axes.locator_params(axis="x", nbins=5)
+    axes.legend(frameon=False, loc="upper center", ncols=2)
 
 
 def _quantile_plot(axes: Any, report: Report, summary: Summary) -> None:
@@ -54,7 +55,7 @@ def _quantile_plot(axes: Any, report: Report, summary: Summary) -> None:
     law, size = report.law, int(summary.counts.sum())
     below = np.cumsum(summary.counts)[:-1]
     above = size - below
-    some = np.flatnonzero((below > 0) & (above > 0) & (np.diff(summary.cdf)[:-1] + np.diff(summary.cdf)[1:] > 0))
+    some = np.flatnonzero((below > 0) & (above > 0) & (summary.counts[:-1] > 0))
     if len(some) > 4000:
         some = some[:: len(some) // 4000 + 1]
     edges = summary.edges[1:-1][some]
@@ -62,16 +63,13 @@ def _quantile_plot(axes: Any, report: Report, summary: Summary) -> None:
     def z(x: Floats) -> Floats:
         return (x - law.mean) / law.std
 
-    expected = z(_quantiles(law, below[some] / size, above[some] / size, summary))
+    expected = z(_quantiles(below[some] / size, above[some] / size, summary))
     tail = (1 - COVERED) / 2
     bands = []
     for chance in (tail, 1 - tail):
-        u = stats.beta.ppf(chance, below[some], above[some] + 1)
-        v = stats.beta.isf(chance, below[some], above[some] + 1)
-        lower = np.where(u < 0.5, u, v)
-        rest = stats.beta.sf(0, 1, 1) - lower
-        far = stats.beta.ppf(1 - chance, above[some] + 1, below[some])
-        bands.append(z(_quantiles(law, lower, np.where(lower < 0.5, rest, far), summary)))
+        near = stats.beta.ppf(chance, below[some], above[some] + 1)
+        rest = stats.beta.ppf(1 - chance, above[some] + 1, below[some])
+        bands.append(z(_quantiles(near, rest, summary)))
     axes.fill_between(expected, *bands, color=BAND, label=f"{COVERED:.0%} band, each point")
     ends = [float(expected.min()), float(expected.max())] if len(some) else [-1.0, 1.0]
     axes.plot(ends, ends, color=LAW, lw=1, label="law")
@@ -113,7 +111,8 @@ def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
     axes.plot(range(len(names)), values, "o", color=INK, ms=4)
     axes.set_xticks(range(len(names)), [name.removeprefix("lag ") for name in names])
     axes.set(title="Correlation along the array", xlabel="lag (elements)", ylabel="correlation")
-    axes.legend(frameon=False)
+    axes.set_ylim(axes.get_ylim()[0], 1.3 * axes.get_ylim()[1])
+    axes.legend(frameon=False, loc="upper center")
 
 
 def plot(report: Report, path: str | Path) -> None:
