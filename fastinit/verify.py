@@ -30,7 +30,7 @@ SIGMAS = (4.0, 5.0, 5.5, 6.0, 6.5)
 BINS = 4096  # of 32 and 64-bit values; every pattern of a 16-bit type has its own
 GROUPS = 1024  # of the chi-square test
 TASK = 1 << 19  # elements of a thread's task
-PRINTS = 1 << 19  # fingerprints that are kept of an array, about
+PRINTS = 1 << 17  # fingerprints that are kept of an array, about
 SAMPLE = 1 << 16  # elements that are looked at one by one
 LINES, ALONG = 128, 1024  # of the correlation matrices: rows, and elements of each
 
@@ -144,7 +144,7 @@ def verify(
       scores; the first axis by all others, and all others by the last.
     - *grain*: equal pairs among up to 2**16 elements (float32), which rejects values made from fewer than 23 random
       bits; or zeros at the end of the mantissa (float64), which rejects those made from 32 bits, or from float32.
-    - *repeats*: equal fingerprints of 32 consecutive elements, each rounded down to 1/16 std. Those kept, about 2**19
+    - *repeats*: equal fingerprints of 32 consecutive elements, each rounded down to 1/16 std. Those kept, about 2**17
       of the whole array, are chosen by their first elements alone, so that a copy is found at any distance.
 
     Parameters
@@ -909,7 +909,7 @@ class Checkpoint:
         ]
         for name, report in self.reports.items():
             worst = min(report.results, key=lambda result: result.pvalue, default=None)
-            least = f"p >= {worst.pvalue:.3g} ({worst.name})" if worst else "no tests"
+            least = f"least p {worst.pvalue:.3g} ({worst.name})" if worst else "no tests"
             lines.append(f"{name:{width}}  {'passed' if report.passed else 'REJECTED'}  {least}  {report.law}")
         lines += [f"{name:{width}}  skipped: {reason}" for name, reason in self.skipped.items()]
         for one in self.shared:
