@@ -224,7 +224,7 @@ def words_command(seed: int, name: str, names: int | None, seeds: int | None, co
         written: Future[None] | None = None
         for start in itertools.count(0, each):
             rows = [words(each, seed=seed, name=name, start=start, threads=threads) for seed, name in streams]
-            block = rows[0] if len(rows) == 1 else np.stack(rows, axis=1).ravel()
+            block = rows[0] if len(rows) == 1 else _in_turn(rows)
             block = block[: len(block) if left is None else left]
             if written is not None:
                 written.result()
@@ -234,6 +234,14 @@ def words_command(seed: int, name: str, names: int | None, seeds: int | None, co
                 if left <= 0:
                     written.result()
                     break
+
+
+def _in_turn(rows: list[Any]) -> Any:
+    """One word of each row, then the next of each; whole cache lines at a time."""
+    turns = np.empty((len(rows[0]), len(rows)), np.uint32)
+    for k in range(0, len(rows), 16):
+        turns[:, k : k + 16] = np.stack(rows[k : k + 16], axis=1)
+    return turns.ravel()
 
 
 def _write_all(block: Any) -> None:
