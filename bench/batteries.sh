@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs outside batteries of tests on the raw stream, with those that are installed: dieharder (apt-get install dieharder);
-# PractRand (RNG_test in the PATH); TestU01 (a program testu01_stdin in the PATH that reads 32-bit words from standard
+# Runs outside batteries of tests on the raw stream, with those that are installed: dieharder (apt-get install
+# dieharder); PractRand (RNG_test in the PATH); TestU01 (a program testu01_stdin in the PATH that reads 32-bit words from standard
 # input and takes "quick" or "all").
 #
-# `bench/batteries.sh quick` runs the tests of dieharder that read some GB each at most, in some 10 minutes a stream; `all`
-# takes hours: all of dieharder's, and PractRand to 1 TB. The streams: one tensor's; 1024 tensors' in turn, a word of each;
-# 1024 sequential seeds' in turn. In the environment, SEED, STREAMS and TESTS (dieharder's numbers) choose others, and
-# FASTINIT the command.
+# `bench/batteries.sh quick` runs the tests of dieharder that read some GB each at most, in some 10 minutes a stream;
+# `all` takes hours: all of dieharder's, and PractRand to 1 TB. The streams: one tensor's; 1024 tensors' in turn, a word
+# of each; 1024 sequential seeds' in turn. In the environment, SEED, STREAMS and TESTS (dieharder's numbers) choose
+# others, and FASTINIT the command.
 set -u
 length=${1:-quick}
 seed=${SEED:-0}
