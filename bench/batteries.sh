@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs outside batteries of tests on the raw stream, with those that are installed: dieharder (apt-get install
-# dieharder); PractRand (RNG_test in the PATH); TestU01 (a program testu01_stdin in the PATH that reads 32-bit words from standard
-# input and takes "quick" or "all").
+# dieharder); PractRand (RNG_test in the PATH); TestU01 (a program testu01_stdin in the PATH that reads 32-bit words
+# from standard input and takes "quick" or "all").
 #
 # `bench/batteries.sh quick` runs the tests of dieharder that read some GB each at most, in some 10 minutes a stream;
 # `all` takes hours: all of dieharder's, and PractRand to 1 TB. The streams: one tensor's; 1024 tensors' in turn, a word
