@@ -35,6 +35,7 @@ from fastinit.initializers import (
 )
 from fastinit.keys import STREAM_FORMAT
 from fastinit.laws import Constant, Law, Normal, TruncatedNormal, Uniform
+from fastinit.verify import Report, Result, verify
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,8 @@ __all__ = [
     "Initializer",
     "Law",
     "Normal",
+    "Report",
+    "Result",
     "TruncatedNormal",
     "Uniform",
     "array",
@@ -75,6 +78,7 @@ __all__ = [
     "truncated_normal",
     "uniform",
     "variance_scaling",
+    "verify",
     "warmup",
     "words",
     "xavier_normal",

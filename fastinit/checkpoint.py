@@ -338,6 +338,35 @@ def complete_file(path: str | Path, header: bytes, size: int) -> Iterator[np.nda
         raise
 
 
+def open_tensors(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of a safetensors file by name, mapped into memory to be read: bfloat16 too, and no package needed.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a file, or has a dtype that is not in a manifest either.
+    """
+    size = Path(path).stat().st_size
+    mapped = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
+    length = int.from_bytes(mapped[:8].tobytes(), "little")
+    try:
+        if not 0 < length <= size - 8:
+            raise ValueError("its header is longer than the file")
+        entries = json.loads(mapped[8 : 8 + length].tobytes())
+        names = {code: name for name, code in _CODES.items()}
+        found = {}
+        for name, entry in entries.items():
+            if name == "__metadata__":
+                continue
+            if entry["dtype"] not in names:
+                raise ValueError(f"tensor {name!r} has the dtype {entry['dtype']}, known are {', '.join(names)}")
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            found[name] = mapped[begin:end].view(dtype_of(names[entry["dtype"]])).reshape(entry["shape"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+    return found
+
+
 def _reserve(descriptor: int, size: int) -> None:
     """Take the space that the file needs."""
     if hasattr(os, "posix_fallocate"):

@@ -1,13 +1,18 @@
-"""The command line: ``fastinit init`` for a whole model, ``fill`` for one tensor, ``warmup`` for the kernels."""
+"""The command line: ``init`` a whole model, ``fill`` one tensor, ``verify`` a file, write ``words``, ``warmup``."""
 
 from __future__ import annotations
 
 import io
+import itertools
+import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,15 +30,18 @@ from fastinit.checkpoint import (
     Rule,
     Summary,
     Tensor,
+    assign,
     complete_file,
     initialize,
+    open_tensors,
     read_manifest,
     read_recipe,
     recipe_names,
 )
-from fastinit.fill import FLOATS, dtype_of, fill
+from fastinit.fill import FLOATS, dtype_of, fill, words
 from fastinit.fill import warmup as compile_all
-from fastinit.initializers import parse
+from fastinit.initializers import Initializer, parse
+from fastinit.verify import verify_tensors
 
 _FLOATS = click.Choice(FLOATS)
 _common = [
@@ -113,6 +121,148 @@ def warmup(quiet: bool) -> None:
     with _bar(Path("kernels"), quiet) as report:
         count = compile_all(report)
     click.echo(f"{count} kernels are ready, after {time.perf_counter() - began:.1f} s")
+
+
+@cli.command("verify")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--init", "text", help="What every tensor is said to hold, such as he_normal or 'normal(std=0.02)'.")
+@click.option("--recipe", help=f"What each tensor holds: a TOML file, or one of {', '.join(recipe_names())}.")
+@click.option("--manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The model's tensors.")
+@click.option("--tensor", "glob", default="*", help="Only the tensors whose names match this glob.")
+@click.option("--alpha", type=float, default=1e-6, show_default=True, help="Family-wise error rate of all tests.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
+@click.option(
+    "--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the least likely tensor."
+)
+@click.option("--threads", type=click.IntRange(1), help="Threads; by default all CPUs that may be used.")
+def verify_command(
+    file: Path,
+    text: str | None,
+    recipe: str | None,
+    manifest: Path | None,
+    glob: str,
+    alpha: float,
+    as_json: bool,
+    picture: Path | None,
+    threads: int | None,
+) -> None:
+    """Test whether the tensors of FILE (.npy, .npz, .safetensors) follow their laws; exit code 1 if one does not.
+
+    Without a manifest, the names and shapes are the file's, and rules by a module's kind match nothing.
+    """
+    if (text is None) == (recipe is None) or (manifest is not None and recipe is None):
+        raise ValueError("give --init, or --recipe, which alone takes a --manifest")
+    arrays = _arrays(file)
+    if recipe is not None:
+        pairs = _assigned(file, arrays, recipe, manifest)
+    else:
+        init = parse(str(text))
+        pairs = {name: (array, init) for name, array in arrays.items()}
+    pairs = {name: pair for name, pair in pairs.items() if fnmatchcase(name, glob)}
+    if not pairs:
+        raise ValueError(f"{file} has no tensor to verify that matches {glob!r}, only {', '.join(arrays) or 'nothing'}")
+    found = verify_tensors(pairs, alpha=alpha, threads=threads)
+    click.echo(json.dumps(found.as_dict(), indent=1) if as_json else str(found))
+    if picture is not None:
+        from fastinit.plots import plot
+
+        drawn = {name: report for name, report in found.reports.items() if report.summary is not None}
+        if not drawn:
+            raise ValueError("--plot needs a tensor of draws, and there are only constants")
+        name = min(drawn, key=lambda name: min(result.pvalue for result in drawn[name].results))
+        plot(drawn[name], picture)
+        click.echo(f"{picture}: {name}", err=True)
+    if not found.passed:
+        raise SystemExit(1)
+
+
+def _arrays(file: Path) -> dict[str, Any]:
+    """The tensors of a file, mapped into memory where its format allows."""
+    if file.suffix == ".npy":
+        return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False)}
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    if file.suffix == ".safetensors":
+        return open_tensors(file)
+    raise ValueError(f"FILE must end in .npy, .npz or .safetensors, got {file}")
+
+
+def _assigned(
+    file: Path, arrays: dict[str, Any], recipe: str, manifest: Path | None
+) -> dict[str, tuple[Any, Initializer]]:
+    """Each tensor with what the recipe gives it."""
+    if manifest is None:
+        tensors = [Tensor(name, array.shape, array.dtype.name) for name, array in arrays.items()]
+    else:
+        tensors = read_manifest(manifest)
+    pairs = assign(tensors, read_recipe(recipe, tensors))
+    for tensor, _ in pairs:
+        there = arrays[tensor.name].shape if tensor.name in arrays else "absent"
+        if there != tensor.shape:
+            raise ValueError(
+                f"tensor {tensor.name!r} of {manifest} has shape {tensor.shape}, that of {file} is {there}"
+            )
+    if manifest is not None and (rest := arrays.keys() - {tensor.name for tensor in tensors}):
+        raise ValueError(f"{file} has tensors that {manifest} does not list: {', '.join(sorted(rest))}")
+    return {tensor.name: (arrays[tensor.name], init) for tensor, init in pairs}
+
+
+_WORDS = 1 << 18  # that are made at once: they stay in the cache on their way to the pipe
+_LEAST_WORDS = 1 << 13  # of one stream: a call costs some 20 microseconds
+
+
+@cli.command("words")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), required=True, help="The seed of all words.")
+@click.option("--name", required=True, help="The tensor's name, which selects its stream.")
+@click.option("--names", type=click.IntRange(1), help="One word in turn of so many streams: NAME/0, NAME/1, ...")
+@click.option("--seeds", type=click.IntRange(1), help="One word in turn of so many seeds: SEED, SEED + 1, ...")
+@click.option("--count", type=click.IntRange(0), help="How many words; by default without end.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+def words_command(seed: int, name: str, names: int | None, seeds: int | None, count: int | None, threads: int) -> None:
+    """Write the raw 32-bit words of a stream to standard output, little-endian, for a battery of tests to read."""
+    if names and seeds:
+        raise ValueError("give --names or --seeds, not both")
+    if seeds and seed + seeds > 1 << 64:
+        raise ValueError(f"--seeds must stay below 2**64, got {seeds} from {seed} on")
+    streams: list[tuple[int, str]] = (
+        [(seed, f"{name}/{k}") for k in range(names)] if names else [(seed + k, name) for k in range(seeds or 1)]
+    )
+    each = max(_LEAST_WORDS, _WORDS // len(streams))
+    left = count
+    with suppress(ImportError, AttributeError, OSError):  # a larger pipe, on Linux, where standard output is one
+        import fcntl
+
+        fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)
+    with suppress(BrokenPipeError), ThreadPoolExecutor(1) as writer:
+        written: Future[None] | None = None
+        for start in itertools.count(0, each):
+            rows = [words(each, seed=seed, name=name, start=start, threads=threads) for seed, name in streams]
+            block = rows[0] if len(rows) == 1 else _in_turn(rows)
+            block = block[: len(block) if left is None else left]
+            if written is not None:
+                written.result()
+            written = writer.submit(_write_all, block.astype("<u4", copy=False))  # while the next words are made
+            if left is not None:
+                left -= len(block)
+                if left <= 0:
+                    written.result()
+                    break
+
+
+def _in_turn(rows: list[Any]) -> Any:
+    """One word of each row, then the next of each; whole cache lines at a time."""
+    turns = np.empty((len(rows[0]), len(rows)), np.uint32)
+    for k in range(0, len(rows), 16):
+        turns[:, k : k + 16] = np.stack(rows[k : k + 16], axis=1)
+    return turns.ravel()
+
+
+def _write_all(block: Any) -> None:
+    """Write an array to standard output, past its buffer."""
+    view = memoryview(block).cast("B")
+    while len(view):
+        view = view[os.write(1, view) :]
 
 
 def _sizes(text: str) -> tuple[int, ...]:

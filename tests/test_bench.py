@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import report
+from bench import quality, report
 from bench.conftest import TINY
 from bench.contenders import (
     CONTENDERS,
@@ -31,6 +31,7 @@ from bench.contenders import (
     versions,
 )
 from bench.test_speed import checked
+from fastinit.fill import dtype_of
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
@@ -187,3 +188,34 @@ def test_a_contender_that_leaves_a_part_is_found(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(CONTENDERS, "NumPy SFC64", lazy)
     with pytest.raises(ValueError, match="nan"):
         checked(right, memory)
+
+
+def test_quality_makes_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a library that does wrong: the bits of float32 cut off."""
+    half = quality.LIBRARIES["numpy"]()["standard_normal"][1]
+
+    def cut(shape: tuple[int, int], dtype: str) -> Any:
+        return half(shape, "float32").astype(dtype_of(dtype)) * dtype_of(dtype).type(0.9)
+
+    wrong = {"numpy": lambda: {"cut": (quality.NORMAL, cut)}}
+    monkeypatch.setattr(quality, "LIBRARIES", {"fastinit": quality.LIBRARIES["fastinit"], **wrong})
+    target = tmp_path / "README.md"
+    target.write_text(f"a\n{quality.BEGIN}\nold\n{quality.END}\nb\n")
+    monkeypatch.setattr(sys, "argv", ["quality", "--size", "128", "--readme", str(target)])
+    quality.main()
+    lines = target.read_text().splitlines()
+    assert lines[:2] + lines[-2:] == ["a", quality.BEGIN, quality.END, "b"]
+    assert lines[4] == "| fastinit | `uniform` | passes | passes | passes |"
+    assert lines[-3].startswith("| numpy | `cut` | Kolmogorov-Smirnov, chi-square and ")
+    monkeypatch.setattr(sys, "argv", ["quality", "--size", "16", "--readme", str(tmp_path / "none")])
+    (tmp_path / "none").write_text("no markers")
+    with pytest.raises(SystemExit, match="has no <!-- quality table -->"):
+        quality.main()
+    assert (tmp_path / "none").read_text() == "no markers"
+
+
+def test_the_batteries_script_is_bash() -> None:
+    script = ROOT / "bench" / "batteries.sh"
+    subprocess.run(["bash", "-n", script], check=True)
+    done = subprocess.run([script, "soon"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.split()[0]) == (2, "usage:")

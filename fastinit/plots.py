@@ -1,0 +1,168 @@
+"""Pictures of a `verify` report: needs matplotlib (``pip install fastinit[plot]``)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastinit.laws import Floats
+from fastinit.verify import Report, Summary
+
+INK, LAW, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
+COVERED = 0.99  # of the bands
+
+
+def _quantiles(chances: Floats, rest: Floats, summary: Summary) -> Floats:
+    """Where the law's distribution function takes these values, between the bins' edges."""
+    edges = summary.edges[1:-1]
+    left = np.interp(chances, summary.cdf[1:-1], edges)
+    right = np.interp(-rest, -summary.sf[1:-1], edges)
+    return np.where(chances < 0.5, left, right)
+
+
+def _histogram(axes: Any, report: Report, summary: Summary) -> None:
+    """Panel one: densities."""
+    law = report.law
+    low, high = law.mean - 4.5 * law.std, law.mean + 4.5 * law.std
+    low, high = max(low, law.support[0]), min(high, law.support[1])
+    wanted = np.linspace(low, high, 101)
+    at = np.unique(np.searchsorted(summary.edges[1:-1], wanted) + 1)  # whole bins only
+    ends = np.clip(summary.edges[at], low, high)
+    if len(ends) < 3:
+        ends, at = np.array([low, high]), np.array([0, len(summary.edges) - 1])
+    total = np.concatenate([[0], np.cumsum(summary.counts)])
+    width = np.diff(ends)
+    keep = width > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        height = np.diff(total[at]) / summary.counts.sum() / width
+        truth = np.diff(summary.cdf[at]) / width
+    axes.stairs(np.where(keep, height, 0), ends, fill=True, color="#a9c4de", label="array")
+    middle = ends[:-1] + width / 2
+    axes.plot(middle[keep], truth[keep], color=LAW, lw=1.3, label="law")
+    axes.set(title="Histogram", xlabel="value", ylabel="density")
+    axes.set_ylim(0, 1.2 * max(axes.get_ylim()[1], 1e-300))
+    axes.locator_params(axis="x", nbins=5)
+    axes.legend(frameon=False, loc="upper center", ncols=2)
+
+
+def _quantile_plot(axes: Any, report: Report, summary: Summary) -> None:
+    """Panel two: what the bins' shares of the array would be as quantiles, against their edges; units of the std."""
+    from scipy import stats
+
+    law, size = report.law, int(summary.counts.sum())
+    below = np.cumsum(summary.counts)[:-1]
+    above = size - below
+    some = np.flatnonzero((below > 0) & (above > 0) & (summary.counts[:-1] > 0))
+    if len(some) > 4000:
+        some = some[:: len(some) // 4000 + 1]
+    edges = summary.edges[1:-1][some]
+
+    def z(x: Floats) -> Floats:
+        return (x - law.mean) / law.std
+
+    expected = z(_quantiles(below[some] / size, above[some] / size, summary))
+    tail = (1 - COVERED) / 2
+    bands = []
+    for chance in (tail, 1 - tail):
+        near = stats.beta.ppf(chance, below[some], above[some] + 1)
+        rest = stats.beta.ppf(1 - chance, above[some] + 1, below[some])
+        bands.append(z(_quantiles(near, rest, summary)))
+    axes.fill_between(expected, *bands, color=BAND, label=f"{COVERED:.0%} band, each point")
+    ends = [float(expected.min()), float(expected.max())] if len(some) else [-1.0, 1.0]
+    axes.plot(ends, ends, color=LAW, lw=1, label="law")
+    axes.plot(expected, z(edges), ".", ms=2.5, color=INK, label="array")
+    axes.set(title="Q–Q", xlabel="quantile of the law (std)", ylabel="quantile of the array (std)")
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _deviation(axes: Any, summary: Summary) -> None:
+    """Panel three: the distribution function less the law's, over the law's, with the band of Kolmogorov-Smirnov."""
+    from scipy import stats
+
+    size = int(summary.counts.sum())
+    distance = np.cumsum(summary.counts) / size - summary.cdf[1:]
+    unit = math.sqrt(size)
+    limit = float(stats.kstwo.isf(1 - COVERED, size)) * unit
+    axes.axhspan(-limit, limit, color=BAND, label=f"{COVERED:.0%} band, whole curve")
+    axes.axhline(0, color=LAW, lw=1)
+    axes.plot(summary.cdf[1:], distance * unit, color=INK, lw=0.9, label="array")
+    reach = max(1.25 * limit, 1.1 * float(abs(distance).max()) * unit)
+    axes.set(title="Distribution function", xlabel="probability under the law", ylabel="deviation × √n")
+    axes.set(xlim=(0, 1), ylim=(-reach, 1.35 * reach))
+    axes.legend(frameon=False, loc="upper center", ncols=2)
+
+
+def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
+    """Panel four: correlations of rows; of an array without rows, those at the lags."""
+    matrix = summary.rows
+    if len(matrix):
+        shown = matrix.copy()
+        np.fill_diagonal(shown, np.nan)
+        limit = float(np.nanmax(abs(shown)))
+        image = axes.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        figure.colorbar(image, ax=axes, label="correlation", fraction=0.046, pad=0.03)
+        axes.set(title=f"Correlation of {len(matrix)} rows", xlabel="row of the sample", ylabel="row of the sample")
+        return
+    names, values = list(summary.lags), list(summary.lags.values())
+    axes.axhspan(-2.58 / math.sqrt(report.size), 2.58 / math.sqrt(report.size), color=BAND, label="99% band, each lag")
+    axes.plot(range(len(names)), values, "o", color=INK, ms=4)
+    axes.set_xticks(range(len(names)), [name.removeprefix("lag ") for name in names])
+    axes.set(title="Correlation along the array", xlabel="lag (elements)", ylabel="correlation")
+    axes.set_ylim(axes.get_ylim()[0], 1.3 * axes.get_ylim()[1])
+    axes.legend(frameon=False, loc="upper center")
+
+
+def plot(report: Report, path: str | Path) -> None:
+    """Write a report's picture: histogram, Q-Q plot, deviation of the distribution function, correlations.
+
+    The bands are those of a right array, for each point of the Q-Q plot (the beta law of an order statistic) and for
+    the whole curve of the deviation (Kolmogorov-Smirnov); the latter is in units of 1 / sqrt(n).
+
+    Parameters
+    ----------
+    report
+        Of `verify`.
+    path
+        The file; its ending names the format, such as .png, .pdf or .svg.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If the report is of a constant or of an empty array: there is nothing to plot.
+
+    Examples
+    --------
+    >>> import fastinit as fi, os, tempfile
+    >>> from fastinit.plots import plot
+    >>> report = fi.verify(fi.array((64, 64), fi.normal(), seed=0, name="w"), fi.normal())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot(report, f"{folder}/w.png")
+    ...     os.listdir(folder)
+    ['w.png']
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("a plot needs matplotlib: pip install fastinit[plot]") from None
+    summary = report.summary
+    if summary is None or not summary.counts.sum():
+        raise ValueError(f"report must be of draws, got one of {report.size} elements of {report.law}")
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2, 2)
+    _histogram(grid[0, 0], report, summary)
+    _quantile_plot(grid[0, 1], report, summary)
+    _deviation(grid[1, 0], summary)
+    _heat_map(figure, grid[1, 1], report, summary)
+    for axes in grid.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+    failed = [result.name for result in report.results if not result.passed]
+    verdict = "passed" if report.passed else f"rejected by {', '.join(failed[:4])}{' …' if len(failed) > 4 else ''}"
+    figure.suptitle(f"{report.size:,} elements of {report.dtype} as {report.law}\n{verdict}", fontsize=11)
+    figure.savefig(path, dpi=150)

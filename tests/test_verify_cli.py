@@ -1,0 +1,185 @@
+"""`fastinit verify` and `fastinit words`: files, exit codes, JSON, pictures, pipes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import fastinit as fi
+from fastinit.checkpoint import open_tensors
+from fastinit.cli import cli
+
+MANIFEST: list[dict[str, Any]] = [
+    {"name": "block.weight", "shape": [96, 64], "dtype": "float32", "module": "Linear"},
+    {"name": "other.weight", "shape": [80, 64], "dtype": "bfloat16", "module": "Linear"},
+    {"name": "block.bias", "shape": [96], "dtype": "float64", "module": "Linear"},
+    {"name": "norm.weight", "shape": [63], "dtype": "float16", "module": "LayerNorm"},
+]
+RECIPE = """
+[[rule]]
+module = "LayerNorm"
+match = "*.weight"
+init = "ones"
+
+[[rule]]
+match = "*.weight"
+init = "he_normal"
+
+[[rule]]
+match = "*.bias"
+init = "zeros"
+"""
+
+
+def run(*args: object) -> tuple[int, str]:
+    done = CliRunner().invoke(cli, [*map(str, args)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "m.json").write_text(json.dumps(MANIFEST))
+    (tmp_path / "r.toml").write_text(RECIPE)
+    out = tmp_path / "m.safetensors"
+    args = ["init", tmp_path / "m.json", out, "--recipe", tmp_path / "r.toml", "--seed", 0, "--quiet"]
+    assert run(*args)[0] == 0
+    return out
+
+
+def test_a_checkpoint(model: Path) -> None:
+    recipe, manifest = model.with_name("r.toml"), model.with_name("m.json")
+    code, text = run("verify", model, "--recipe", recipe, "--manifest", manifest)
+    assert code == 0
+    assert text.startswith("passed: 4 tensors, family-wise alpha 1e-06\n")
+    with pytest.raises(ValueError, match="a fan needs"):  # no rule by module matches: he_normal, for the norm too
+        run("verify", model, "--recipe", recipe)
+
+
+def test_a_checkpoint_of_another_recipe_is_rejected(model: Path) -> None:
+    recipe, manifest = model.with_name("r.toml"), model.with_name("m.json")
+    recipe.write_text(RECIPE.replace("he_normal", "lecun_normal"))
+    code, text = run("verify", model, "--recipe", recipe, "--manifest", manifest, "--json")
+    assert code == 1
+    found = json.loads(text)
+    assert {name: tensor["passed"] for name, tensor in found["tensors"].items()} == {
+        "block.weight": False,
+        "other.weight": False,
+        "block.bias": True,
+        "norm.weight": True,
+    }
+    code, text = run("verify", model, "--recipe", recipe, "--manifest", manifest, "--tensor", "*bias")
+    assert code == 0
+
+
+def test_a_missing_tensor_is_named(model: Path) -> None:
+    manifest = model.with_name("m.json")
+    for entry, message in (
+        ({"name": "more.weight", "shape": [3, 4], "dtype": "float32"}, "'more.weight'.* is absent"),
+        (None, "does not list: block.weight"),
+    ):
+        manifest.write_text(json.dumps([*MANIFEST, entry] if entry else MANIFEST[1:]))
+        with pytest.raises(ValueError, match=message):
+            run("verify", model, "--recipe", model.with_name("r.toml"), "--manifest", manifest)
+
+
+def test_tensors_of_one_stream_are_rejected(tmp_path: Path) -> None:
+    x = fi.array(10_000, fi.normal(), seed=0, name="x")
+    np.savez(tmp_path / "x.npz", a=x, b=x[3000:])
+    code, text = run("verify", tmp_path / "x.npz", "--init", "normal")
+    assert code == 1
+    assert "are made of the same stream" in text
+    np.savez(tmp_path / "x.npz", a=x[:5000], b=x[5000:])
+    assert run("verify", tmp_path / "x.npz", "--init", "normal")[0] == 0
+
+
+def test_an_array_and_its_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "x.npy", fi.array((300, 200), fi.normal(), seed=0, name="x"))
+    for init, code in (("normal", 0), ("normal(std=1.1)", 1)):
+        picture = tmp_path / f"{code}.png"
+        assert run("verify", tmp_path / "x.npy", "--init", init, "--plot", picture)[0] == code
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_every_kind(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from fastinit.plots import plot
+
+    for init in (fi.normal(), fi.uniform(), fi.truncated_normal(lower=3.0, upper=float("inf"))):
+        for dtype in ("bfloat16", "float32"):
+            for shape in ((5,), (200_000,), (64, 64)):
+                plot(fi.verify(fi.array(shape, init, seed=0, name="x", dtype=dtype), init), tmp_path / "x.png")
+    plot(fi.verify(np.full((64, 64), 1e9, np.float32), fi.normal()), tmp_path / "x.png")
+    with pytest.raises(ValueError, match="report must be of draws"):
+        plot(fi.verify(np.zeros(3), fi.zeros()), tmp_path / "x.png")
+
+
+def test_open_tensors_reads_what_was_written(model: Path) -> None:
+    tensors = open_tensors(model)
+    assert {name: (x.shape, x.dtype.name) for name, x in tensors.items()} == {
+        entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in MANIFEST
+    }
+    expected = fi.array((80, 64), fi.he_normal(), seed=0, name="other.weight", dtype="bfloat16")
+    assert (tensors["other.weight"] == expected).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"abc", b"\xff" * 40, b"\x02" + b"\0" * 7 + b"[]", b"\x02" + b"\0" * 7 + b"{]"]
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        open_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give --init, or --recipe"),
+        (["--init", "normal", "--recipe", "gpt2"], "give --init, or --recipe"),
+        (["--init", "normal", "--tensor", "y"], "no tensor to verify that matches 'y', only x"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=message):
+        run("verify", tmp_path / "x.npy", *options)
+
+
+def words(*args: object) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    command = [sys.executable, "-m", "fastinit", "words", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return np.frombuffer(done.stdout, "<u4")
+
+
+def test_words_are_those_of_the_stream() -> None:
+    count = 600_001  # more than two blocks
+    assert (words("--seed", 5, "--name", "w", "--count", count) == fi.words(count, seed=5, name="w")).all()
+    mixed = words("--seed", 5, "--name", "w", "--names", 3, "--count", count)
+    for k in range(3):
+        mine = mixed[k::3]
+        assert (mine == fi.words(mine.size, seed=5, name=f"w/{k}")).all()
+    mixed = words("--seed", 5, "--name", "w", "--seeds", 2, "--count", count)
+    for k in range(2):
+        mine = mixed[k::2]
+        assert (mine == fi.words(mine.size, seed=5 + k, name="w")).all()
+    assert words("--seed", 5, "--name", "w", "--count", 0).size == 0
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m fastinit words --seed 0 --name w | head -c 1000000 | wc -c"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "1000000"
+    assert done.stderr == ""
+    assert done.returncode == 0
