@@ -118,20 +118,19 @@ def fill(
         raise ValueError("out must be writable, got a read-only array")
     if not out.size:
         return out
+    if isinstance(content, Tiles) and out.nbytes <= LEAST_TASK_BYTES and not progress:
+        kernel, draw, target, plan, inner, axes, total = content  # a small array should not pay for threads
+        kernel(draw, target, plan, inner, axes, _scratch(), _address(out), key, stream, 0, total)
+        return out
+    threads = thread_count(threads)
     if isinstance(content, Tiles):
-        if out.nbytes <= LEAST_TASK_BYTES and not progress:  # a small array should not pay for threads
-            kernel, draw, target, plan, inner, axes, total = content
-            kernel(draw, target, plan, inner, axes, _scratch(), _address(out), key, stream, 0, total)
-            return out
-        threads = thread_count(threads)
         jobs = _draw(content, out, key, stream, threads)
     elif isinstance(content, Matrix):
-        count = thread_count(threads)
-        threads, inside = (1, count) if content.one_by_one else (count, 1)
+        threads, inside = (1, threads) if content.one_by_one else (threads, 1)
         jobs = _pieces(out, content, offset, _Source(shape, key, stream, inside), threads)
     else:
         jobs = _slices(out, content)
-    _work(*jobs, out.nbytes, thread_count(threads), progress)
+    _work(*jobs, out.nbytes, threads, progress)
     return out
 
 

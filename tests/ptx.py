@@ -221,7 +221,7 @@ class _Thread:
                 assert kind[0] in "su"
                 number = read(values[0], kind)
                 return write(nearest(Fraction(number), _FLOATS[to][0]) if to in _FLOATS else number, to)
-        raise NotImplementedError(".".join(operation))
+        raise ValueError(f"this interpreter does not know {'.'.join(operation)}")
 
     def store(self, operation: list[str], places: list[str]) -> None:
         """Store one or several registers; the address must be a multiple of all their bytes."""

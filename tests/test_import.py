@@ -53,18 +53,7 @@ LAYERS = [
     "__main__",
 ]
 COMPILED = [name for name in LAYERS if name.startswith("kernels")]
-LIGHT = [
-    "keys",
-    "axes",
-    "moments",
-    "quadrature",
-    "fans",
-    "laws",
-    "matrices",
-    "initializers",
-    "parallel",
-    "bars",
-]  # never import numba, not even when called
+LIGHT = [*LAYERS[: LAYERS.index("kernels")], "parallel", "bars"]  # never import numba, not even when called
 ON_TOP = ["bars", "recipes", "checkpoint", "cli", "__main__"]  # may load an optional dependency with themselves
 
 
