@@ -35,6 +35,7 @@ from fastinit.initializers import (
 )
 from fastinit.keys import STREAM_FORMAT
 from fastinit.laws import Constant, Law, Normal, TruncatedNormal, Uniform
+from fastinit.propagation import Propagation, propagate
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "Initializer",
     "Law",
     "Normal",
+    "Propagation",
     "TruncatedNormal",
     "Uniform",
     "array",
@@ -71,6 +73,7 @@ __all__ = [
     "ones",
     "orthogonal",
     "parse",
+    "propagate",
     "sparse",
     "truncated_normal",
     "uniform",

@@ -39,7 +39,10 @@ LAYERS = [
     "parallel",
     "bars",
     "fill",
+    "activations",
+    "propagation",
     "",
+    "propagation_plot",
     "recipes",
     "checkpoint",
     "cli",
@@ -54,10 +57,11 @@ LIGHT = [
     "laws",
     "matrices",
     "initializers",
+    "activations",
     "parallel",
     "bars",
 ]  # never import numba, not even when called
-ON_TOP = ["bars", "recipes", "checkpoint", "cli", "__main__"]  # may load an optional dependency with themselves
+ON_TOP = ["bars", "propagation_plot", "recipes", "checkpoint", "cli", "__main__"]  # may load an optional dependency with themselves
 
 
 def run(source: str, **environment: str) -> str:
