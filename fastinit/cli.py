@@ -1,4 +1,7 @@
-"""The command line: ``fastinit init`` for a whole model, ``fill`` for one tensor, ``warmup`` for the kernels."""
+"""The command line: ``fastinit init`` for a whole model, ``fill`` for one tensor, ``warmup`` for the kernels.
+
+``fastinit propagate`` and ``recommend`` tell which initializer a network needs.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ from fastinit.checkpoint import (
 )
 from fastinit.fill import FLOATS, dtype_of, fill
 from fastinit.fill import warmup as compile_all
-from fastinit.initializers import parse
+from fastinit.initializers import Initializer, parse
+from fastinit.propagation import Propagation, recommend
+from fastinit.propagation import propagate as send
 
 _FLOATS = click.Choice(FLOATS)
 _common = [
@@ -113,6 +118,98 @@ def warmup(quiet: bool) -> None:
     with _bar(Path("kernels"), quiet) as report:
         count = compile_all(report)
     click.echo(f"{count} kernels are ready, after {time.perf_counter() - began:.1f} s")
+
+
+@cli.command()
+@click.option("--init", "texts", multiple=True, required=True, help="Such as he_normal; may be given several times.")
+@click.option("--activation", default="relu", show_default=True)
+@click.option("--a", default=0.01, show_default=True, help="The slope of leaky_relu.")
+@click.option("--depth", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--width", default="512", show_default=True, help="One number, or depth + 1 of them such as 64x512x64.")
+@click.option("--bias", help="An initializer of biases; none by default.")
+@click.option("--residual", is_flag=True, help="Add each layer's input to its output.")
+@click.option("--batch-norm", is_flag=True, help="Normalize over the samples, before the activation.")
+@click.option("--layer-norm", is_flag=True, help="Normalize over the units, before the activation.")
+@click.option("--kernel", type=click.IntRange(1), help="Of square convolutions; dense layers by default.")
+@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, help="Samples.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A picture, such as p.png.")
+def propagate(
+    texts: tuple[str, ...], width: str, bias: str | None, plot: Path | None, depth: int, residual: bool, **options: Any
+) -> None:
+    """Send signals through a stack of layers: what initializers do to activations and gradients."""
+    sizes = _sizes(width)
+    found = [
+        send(
+            parse(text),
+            depth=depth,
+            width=sizes[0] if len(sizes) == 1 else sizes,
+            bias=None if bias is None else parse(bias),
+            residual=residual,
+            **options,
+        )
+        for text in texts
+    ]
+    advice = None
+    for result in found:
+        _layers(result)
+    for result in found:
+        line = f"{_text(result.init)}: {result.verdict}"
+        if not result.verdict.startswith("holds") and not (options["batch_norm"] or options["layer_norm"]):
+            advice = advice or recommend(
+                options["activation"], a=options["a"], residual=residual, depth=depth, width=max(result.widths)
+            )
+            line += f"; use {_text(advice.init)}" if advice.init != result.init else "; widen or normalize the layers"
+        click.echo(line)
+    if plot:
+        from fastinit.propagation_plot import draw
+
+        draw(found, plot)
+        click.echo(f"{plot}: the stds by layer")
+
+
+@cli.command("recommend")
+@click.option("--activation", required=True)
+@click.option("--a", default=0.01, show_default=True, help="The slope of leaky_relu.")
+@click.option("--residual", is_flag=True, help="For layers whose input is added to their output.")
+@click.option("--depth", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--width", type=click.IntRange(1), default=512, show_default=True)
+def recommend_command(activation: str, a: float, residual: bool, depth: int, width: int) -> None:
+    """Which initializer keeps activations and gradients of such layers, by theory alone."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = recommend(activation, a=a, residual=residual, depth=depth, width=width)
+    table = Table("init", "activations, a layer", "gradients, a layer", title=f"theory: {activation}, {depth} layers")
+    for init, forward, back in found.rivals:
+        table.add_row(_text(init), f"{forward:.4f}x", f"{back:.4f}x")
+    Console().print(table)
+    doubt = "" if found.holds else f"; but nothing holds over {depth} layers: normalize them, or make them residual"
+    click.echo(f"use {_text(found.init)}{doubt}")
+
+
+def _text(init: Initializer) -> str:
+    """An initializer as one writes it on the command line."""
+    return str(init).removesuffix("()")
+
+
+def _layers(result: Propagation) -> None:
+    """A table of some of the layers; flat is the fraction saturated."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{_text(result.init)}, {result.activation}, {result.depth} layers")
+    for column in ("layer", "std", "theory", "mean", "gradient", "theory", "flat", "dead"):
+        table.add_column(column, justify="right", no_wrap=True)
+    shown = {1, 2, 5, 10, 20, 50, 100, result.depth, result.overflow_layer, result.vanish_layer}
+    for layer in range(1, result.depth + 1):
+        if layer in shown or layer % max(100, result.depth // 10) == 0:
+            n = layer - 1
+            stds = (result.activation_std, result.predicted_std, result.activation_mean)
+            gradients = (result.gradient_std, result.predicted_gradient_std)
+            numbers = [f"{values[n]:.3g}" for values in (*stds, *gradients)]
+            table.add_row(str(layer), *numbers, *(f"{part[n]:.0%}" for part in (result.saturated, result.dead)))
+    Console().print(table)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

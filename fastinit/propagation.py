@@ -29,6 +29,7 @@ from fastinit.matrices import Identity, Matrix
 EPSILON = 1e-5  # in the normalizations, as in the frameworks
 SATURATED = 0.01  # a value whose derivative is smaller is saturated
 VANISHED = 2.0**-23  # of the input's std: beside a number of order one it is lost in float32's rounding
+_BUMP = 1e-4  # for slopes by differences
 CHANGED = 16.0  # the factor over all layers from which on the verdict speaks of vanishing and exploding
 
 
@@ -319,13 +320,10 @@ def predict(
     for scale, (offset, offset_variance), into, out in zip(scales, shifts, widths, widths[1:], strict=False):
         layer = _Layer(stack, scale * into * area, offset, offset_variance)
         after, m, p, z_variance = layer(state)
-        bump = 1e-3
-        above, more, *_ = layer(state.scaled(1 + bump))
-        below, less, *_ = layer(state.scaled(1 - bump))
-        step = math.log1p(bump) - math.log1p(-bump)
-        slope = _log_ratio(above.square, below.square) / step
-        std_slope = _log_ratio(above.std, below.std) * 2 / step
-        chi_slope = abs(_log_ratio(more.slope_square, less.slope_square)) / step
+        above, more, *_ = layer(state.scaled(1 + _BUMP))
+        slope = _log_ratio(above.square, after.square) / math.log1p(_BUMP)
+        std_slope = 2 * _log_ratio(above.std, after.std) / math.log1p(_BUMP)
+        chi_slope = abs(_log_ratio(more.slope_square, m.slope_square)) / math.log1p(_BUMP)
         if stack.residual:
             part = _over(m.square, after.square)
             noise = (m.flatness - 1) * part * part + 4 * _over(state.square, after.square) * part
@@ -558,13 +556,17 @@ def recommend(
     """The initializer under which, in theory, stds change least, forwards and backwards, over so many equal layers.
 
     Compared are LeCun's, Xavier's, He's, the one of the exact gain at unit variance, and the best variance_scaling of
-    a search over its scale. The measure is abs(log) of the activations' change plus that of the gradients' plus the
-    spread that the width causes. A named one that holds is preferred to what was searched for.
+    a search over scales in [1/8, 8]. The measure is abs(log) of the activations' change plus that of the gradients'
+    plus the spread that the width causes. A named one that holds is preferred to what was searched for.
+
+    In a residual network the smaller branches are, the less changes, to the point where they do nothing. There the
+    answer is the exact gain's, with a std divided by sqrt(2 depth): the mean square grows by (1 + 1 / (2 depth))**depth,
+    below sqrt(e), and by more where f has a mean.
 
     Parameters
     ----------
     activation, a, residual, depth, width
-        As for `propagate`. In a residual network the candidates' stds are divided by sqrt(2 depth).
+        As for `propagate`.
 
     Examples
     --------
@@ -575,7 +577,6 @@ def recommend(
     """
     f = named(activation, a)
     depth, width = check_integer("depth", depth, 1), check_integer("width", width, 1)
-    by_depth: dict[str, Any] = {"depth": depth} if residual else {}
     stack = _Stack(f, "", residual, 1)
 
     def judged(init: Initializer) -> tuple[float, float, float]:
@@ -588,28 +589,35 @@ def recommend(
         measure = abs(math.log(_change(forward))) + abs(math.log(_change(back))) + float(found["spread"][-1])
         return measure, _rate(forward), _rate(back)
 
-    candidates = [lecun_normal(**by_depth), xavier_normal(**by_depth), he_normal(**by_depth)]
-    if f.name == "leaky_relu":
-        candidates.append(he_normal(nonlinearity="leaky_relu", a=a, **by_depth))
-    square = moments(f, 0.0, 1.0).square
-    scales = [1 / square] if square else []
-    step, middle = 2.0, 1.0
-    for _ in range(4):  # a grid around the best, four times finer each time
-        around = [middle * step**k for k in range(-6, 7)]
-        middle = min(around, key=lambda scale: judged(_normal_scaling(scale, by_depth))[0])
-        step = step**0.25
-    candidates += [_normal_scaling(float(f"{scale:.4g}"), by_depth) for scale in (*scales, middle)]
-    rivals = sorted(((*judged(init), init) for init in candidates), key=lambda rival: rival[0])
-
     def holds(forward: float, back: float) -> bool:
         return all(abs(math.log(rate)) * (depth - 1) < math.log(CHANGED) for rate in (forward, back))
 
-    good = [rival for rival in rivals if math.isfinite(rival[0]) and holds(rival[1], rival[2])]
-    chosen = next((rival for rival in good if rival[3].factory != "variance_scaling"), rivals[0])
-    return Recommendation(
-        chosen[3], bool(good), tuple((init, forward, back) for _, forward, back, init in rivals)
-    )
+    exact = 1 / moments(f, 0.0, 1.0).square
+    families = [lecun_normal, xavier_normal, he_normal]
+    candidates = [family() for family in families]
+    if f.name == "leaky_relu":
+        candidates.append(he_normal(nonlinearity="leaky_relu", a=a))
+    candidates.append(_normal_scaling(exact))
+    if residual:
+        divided = [family(depth=depth) for family in families]
+        divided.append(variance_scaling(float(f"{exact:.4g}"), "fan_in", "normal", depth=depth))
+        chosen = min(divided, key=lambda init: abs(math.log(init.law((width, width)).std ** 2 * 2 * depth * width / exact)))
+        candidates += [chosen]
+    else:
+        scales = [2.0**k for k in range(-3, 4)]
+        for _ in range(3):  # between the neighbours of the best
+            measures = [judged(_normal_scaling(scale))[0] for scale in scales]
+            best = measures.index(min(measures))
+            low, high = scales[max(best - 1, 0)], scales[min(best + 1, len(scales) - 1)]
+            scales = [low * (high / low) ** (k / 4) for k in range(5)]
+        candidates.append(_normal_scaling(scales[best]))
+    rivals = sorted(((*judged(init), init) for init in candidates), key=lambda rival: rival[0])
+    if not residual:
+        named_ones = [init for _, *rates, init in rivals if init.factory != "variance_scaling" and holds(*rates)]
+        chosen = (named_ones or [rivals[0][3]])[0]
+    good = any(init == chosen and holds(*rates) for _, *rates, init in rivals)
+    return Recommendation(chosen, good, tuple((init, forward, back) for _, forward, back, init in rivals))
 
 
-def _normal_scaling(scale: float, by_depth: dict[str, Any]) -> Initializer:
-    return variance_scaling(scale, "fan_in", "normal", **by_depth)
+def _normal_scaling(scale: float) -> Initializer:
+    return variance_scaling(float(f"{scale:.4g}"), "fan_in", "normal")
