@@ -111,7 +111,7 @@ def _phi(z: Array) -> Array:
 
 
 def _density(z: Array) -> Array:
-    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return np.asarray(np.exp(-z * z / 2) / math.sqrt(2 * math.pi))
 
 
 def _above(z: Array) -> Array:
@@ -132,13 +132,13 @@ def _elu_slope(z: Array, alpha: float = 1.0) -> Array:
 
 
 def _softplus(z: Array) -> Array:
-    return np.logaddexp(z, z.dtype.type(0))
+    return np.asarray(np.logaddexp(z, z.dtype.type(0)))
 
 
 def _gelu_tanh_slope(z: Array) -> Array:
     z = np.clip(z, -30, 30)  # a cube overflows where the slope has long been 0 or 1
     t = np.tanh(_GELU_TANH * (z + _GELU_CUBE * z**3))
-    return (1 + t + z * (1 - t * t) * _GELU_TANH * (1 + 3 * _GELU_CUBE * z * z)) / 2
+    return np.asarray((1 + t + z * (1 - t * t) * _GELU_TANH * (1 + 3 * _GELU_CUBE * z * z)) / 2)
 
 
 def _hard_swish_slope(z: Array) -> Array:
@@ -152,11 +152,11 @@ def _silu_slope(z: Array, beta: float = 1.0) -> Array:
 
 def _mish_slope(z: Array) -> Array:
     t = np.tanh(_softplus(z))
-    return t + z * (1 - t * t) * _sigmoid(z)
+    return np.asarray(t + z * (1 - t * t) * _sigmoid(z))
 
 
 def _tanh_slope(z: Array) -> Array:
-    return 1 - np.tanh(z) ** 2
+    return np.asarray(1 - np.tanh(z) ** 2)
 
 
 _TABLE: dict[str, tuple[Function, Function, tuple[float, ...]]] = {

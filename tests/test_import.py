@@ -61,7 +61,8 @@ LIGHT = [
     "parallel",
     "bars",
 ]  # never import numba, not even when called
-ON_TOP = ["bars", "propagation_plot", "recipes", "checkpoint", "cli", "__main__"]  # may load an optional dependency with themselves
+# may load an optional dependency with themselves
+ON_TOP = ["bars", "propagation_plot", "recipes", "checkpoint", "cli", "__main__"]
 
 
 def run(source: str, **environment: str) -> str:
