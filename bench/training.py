@@ -1,7 +1,8 @@
-"""Plain SGD in NumPy on the digits that scikit-learn ships: does a network learn from where it begins?"""
+"""Plain SGD in NumPy on the digits that scikit-learn ships, to see whether a network learns from where it begins."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ def train(
     truth = np.eye(10, dtype=np.float32)[classes]
     sizes = [images.shape[1], *[width] * hidden, 10]
     weights = [fi.array((out, into), init, seed=0, name=f"layers.{n}.weight")
-               for n, (into, out) in enumerate(zip(sizes, sizes[1:], strict=False), 1)]  # fmt: skip
+               for n, (into, out) in enumerate(itertools.pairwise(sizes), 1)]  # fmt: skip
     order = np.random.default_rng(0)
 
     def forward(x: Array) -> tuple[list[Array], list[Array], Array]:

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -178,10 +178,10 @@ def propagate(
     ``layers.l.weight``, b ``layers.l.bias``; input and last gradient are standard normal. All arithmetic is float32.
 
     The theory, for wide layers of independent weights of mean 0: with q = E[x**2] and sigma**2 the weights' variance,
-    z is normal of variance p = sigma**2 fan_in q + sigma_b**2, and q of the next layer is E[f(z)**2] (Poole et al. 2016,
-    equation 3). A gradient's variance is multiplied by chi = sigma**2 fan_out E[f'(z)**2] (Schoenholz et al. 2017,
-    equation 7), and divided by p where z is normalized. A residual connection adds x, its mean and 1 to chi. Batch
-    normalization divides by the variance over the batch, which has no part of the units' means, and takes two of the
+    z is normal of variance p = sigma**2 fan_in q + sigma_b**2, and q of the next layer is E[f(z)**2] (Poole et al.
+    2016, equation 3). A gradient's variance is multiplied by chi = sigma**2 fan_out E[f'(z)**2] (Schoenholz et al.
+    2017, equation 7), and divided by p where z is normalized. A residual connection adds x, its mean and 1 to chi.
+    Batch normalization divides by the variance over the batch, which has no part of the units' means, and takes two of the
     N directions of the gradients' space, 1 - 2 / N. A weight's gradient has the variance of N products.
 
     Parameters
@@ -229,7 +229,8 @@ def propagate(
     Gradients are taken as independent of the activations. In a residual network whose f has a mean this fails if the
     branches are strong: a gradient's part along the activations' common part is a share of 1 / width at first, but
     grows as fast as that part does. With `he_normal` and relu stds grow up to 1.6x a layer, where the theory of
-    gradients has 1.41x; with its ``depth`` both agree. Deep stacks with batch normalization are not quite normal either.
+    gradients has 1.41x; with its ``depth`` both agree. Deep stacks with batch normalization are
+    not quite normal either.
 
     Examples
     --------
