@@ -177,12 +177,13 @@ def propagate(
     Layer l computes z = W x + b, optionally normalizes z, and returns f(z), or x + f(z). W has the name
     ``layers.l.weight``, b ``layers.l.bias``; input and last gradient are standard normal. All arithmetic is float32.
 
-    The theory, for wide layers of independent weights of mean 0: with q = E[x**2] and sigma**2 the weights' variance,
-    z is normal of variance p = sigma**2 fan_in q + sigma_b**2, and q of the next layer is E[f(z)**2] (Poole et al.
-    2016, equation 3). A gradient's variance is multiplied by chi = sigma**2 fan_out E[f'(z)**2] (Schoenholz et al.
-    2017, equation 7), and divided by p where z is normalized. A residual connection adds x, its mean and 1 to chi.
-    Batch normalization divides by the variance over the batch, which has no part of the units' means, and takes two of the
-    N directions of the gradients' space, 1 - 2 / N. A weight's gradient has the variance of N products.
+    The theory, for wide layers of independent weights of mean 0: with q = E[x**2] and sigma**2 the weights'
+    variance, z is normal of variance p = sigma**2 fan_in q + sigma_b**2, and q of the next layer is E[f(z)**2]
+    (Poole et al. 2016, equation 3). A gradient's variance is multiplied by chi = sigma**2 fan_out E[f'(z)**2]
+    (Schoenholz et al. 2017, equation 7), and divided by p where z is normalized. A residual connection adds x, its
+    mean and 1 to chi. Batch normalization divides by the variance over the batch, which has no part of the units'
+    means, and takes two of the N directions of the gradients' space, 1 - 2 / N. A weight's gradient has the
+    variance of N products.
 
     Parameters
     ----------
