@@ -1,5 +1,6 @@
 """Neural-network weight initialization at the speed of the memory."""
 
+from fastinit.advice import Recommendation, recommend
 from fastinit.fans import Fans, fans, gain
 from fastinit.fill import array, fill, warmup, words
 from fastinit.initializers import (
@@ -35,6 +36,7 @@ from fastinit.initializers import (
 )
 from fastinit.keys import STREAM_FORMAT
 from fastinit.laws import Constant, Law, Normal, TruncatedNormal, Uniform
+from fastinit.propagation import Propagation, propagate
 from fastinit.verify import Report, Result, verify
 
 __version__ = "0.1.0"
@@ -46,6 +48,8 @@ __all__ = [
     "Initializer",
     "Law",
     "Normal",
+    "Propagation",
+    "Recommendation",
     "Report",
     "Result",
     "TruncatedNormal",
@@ -74,6 +78,8 @@ __all__ = [
     "ones",
     "orthogonal",
     "parse",
+    "propagate",
+    "recommend",
     "sparse",
     "truncated_normal",
     "uniform",

@@ -1,4 +1,6 @@
-"""The command line: ``init`` a whole model, ``fill`` one tensor, ``verify`` a file, write ``words``, ``warmup``."""
+"""The command line: ``init`` a whole model, ``fill`` one tensor, ``verify`` a file, write ``words``, ``warmup``,
+and what initializers do to signals: ``propagate``, ``recommend``.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,7 @@ except ImportError as error:
 import numpy as np
 
 from fastinit import __version__
+from fastinit.advice import recommend
 from fastinit.bars import bar
 from fastinit.checkpoint import (
     Rule,
@@ -41,6 +44,7 @@ from fastinit.checkpoint import (
 from fastinit.fill import FLOATS, dtype_of, fill, words
 from fastinit.fill import warmup as compile_all
 from fastinit.initializers import Initializer, parse
+from fastinit.propagation import Propagation, propagate
 from fastinit.verify import verify_tensors
 
 _FLOATS = click.Choice(FLOATS)
@@ -121,6 +125,103 @@ def warmup(quiet: bool) -> None:
     with _bar(Path("kernels"), quiet) as report:
         count = compile_all(report)
     click.echo(f"{count} kernels are ready, after {time.perf_counter() - began:.1f} s")
+
+
+@cli.command("propagate")
+@click.option("--init", "texts", multiple=True, required=True, help="Such as he_normal; may be given several times.")
+@click.option("--activation", default="relu", show_default=True)
+@click.option("--a", default=0.01, show_default=True, help="The slope of leaky_relu.")
+@click.option("--depth", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--width", default="512", show_default=True, help="One number, or depth + 1 of them such as 64x512x64.")
+@click.option("--bias", help="An initializer of biases; none by default.")
+@click.option("--residual", is_flag=True, help="Add each layer's input to its output.")
+@click.option("--batch-norm", is_flag=True, help="Normalize over the samples, before the activation.")
+@click.option("--layer-norm", is_flag=True, help="Normalize over the units, before the activation.")
+@click.option("--kernel", type=click.IntRange(1), help="Of square convolutions; dense layers by default.")
+@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, help="Samples.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option("--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the stds by layer.")
+def propagate_command(
+    texts: tuple[str, ...], width: str, bias: str | None, picture: Path | None, depth: int, residual: bool, **more: Any
+) -> None:
+    """Send signals through a stack of layers: what initializers do to activations and gradients."""
+    sizes = _sizes(width)
+    found = [
+        propagate(
+            parse(text),
+            depth=depth,
+            width=sizes[0] if len(sizes) == 1 else sizes,
+            bias=None if bias is None else parse(bias),
+            residual=residual,
+            **more,
+        )
+        for text in texts
+    ]
+    for result in found:
+        _print_layers(result)
+    normalized = more["batch_norm"] or more["layer_norm"]
+    for result in found:
+        advice = ""
+        if not result.holds and not normalized:
+            best = recommend(
+                more["activation"], a=more["a"], residual=residual, depth=depth, width=max(result.widths)
+            ).init
+            advice = f"; use {_text(best)}" if best != result.init else "; widen or normalize the layers"
+        click.echo(f"{_text(result.init)}: {result.verdict}{advice}")
+    if picture is not None:
+        from fastinit.plots import plot_propagation
+
+        plot_propagation(found, picture)
+        click.echo(f"{picture}: the stds by layer", err=True)
+
+
+@cli.command("recommend")
+@click.option("--activation", required=True)
+@click.option("--a", default=0.01, show_default=True, help="The slope of leaky_relu.")
+@click.option("--residual", is_flag=True, help="For layers whose input is added to their output.")
+@click.option("--depth", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--width", type=click.IntRange(1), default=512, show_default=True)
+def recommend_command(activation: str, a: float, residual: bool, depth: int, width: int) -> None:
+    """Which initializer keeps activations and gradients of such layers, by theory alone."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = recommend(activation, a=a, residual=residual, depth=depth, width=width)
+    table = Table(title=f"theory: {activation}, {depth} layers of {width}; factors of std a layer")
+    for column in ("init", "activations", "gradients"):
+        table.add_column(column, overflow="fold")
+    for rival in found.rivals:
+        table.add_row(_text(rival.init), f"{rival.rate:.4f}x", f"{rival.gradient_rate:.4f}x")
+    Console().print(table)
+    cost = next(rival.cost for rival in found.rivals if rival.init == found.init)
+    equal = [_text(rival.init) for rival in found.rivals if rival.cost == cost and rival.init != found.init]
+    same = f" ({', '.join(equal)}: the same while widths are equal)" if equal else ""
+    doubt = "" if found.holds else f"; but nothing holds over {depth} layers: normalize them, or make them residual"
+    click.echo(f"use {_text(found.init)}{same}{doubt}")
+
+
+def _text(init: Initializer) -> str:
+    """An initializer as one writes it on the command line."""
+    return str(init).removesuffix("()")
+
+
+def _print_layers(result: Propagation) -> None:
+    """A table of some of the layers; flat is the fraction saturated."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{_text(result.init)}, {result.activation}, {result.depth} layers")
+    for column in ("layer", "std", "theory", "mean", "gradient", "theory", "flat", "dead"):
+        table.add_column(column, justify="right", no_wrap=True)
+    shown = {1, 2, 5, 10, 20, 50, 100, result.depth, result.overflow_layer, result.vanish_layer}
+    for layer in range(1, result.depth + 1):
+        if layer in shown or layer % max(100, result.depth // 10) == 0:
+            n = layer - 1
+            stds = (result.activation_std, result.predicted_std, result.activation_mean)
+            gradients = (result.gradient_std, result.predicted_gradient_std)
+            numbers = ["–" if np.isnan(values[n]) else f"{values[n]:.3g}" for values in (*stds, *gradients)]
+            table.add_row(str(layer), *numbers, *(f"{part[n]:.0%}" for part in (result.saturated, result.dead)))
+    Console().print(table)
 
 
 @cli.command("verify")

@@ -1,18 +1,29 @@
-"""Pictures of a `verify` report: needs matplotlib (``pip install fastinit[plot]``)."""
+"""Pictures of `verify`'s reports and of `propagate`'s layers: needs matplotlib (``pip install fastinit[plot]``)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastinit.laws import Floats
+from fastinit.propagation import Propagation
 from fastinit.verify import Report, Summary
 
 INK, LAW, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
 COVERED = 0.99  # of the bands
+
+
+def _figure(width: float, height: float) -> Any:
+    """An empty figure, in inches; without pyplot, which would choose a window system."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("a plot needs matplotlib: pip install fastinit[plot]") from None
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _quantiles(chances: Floats, rest: Floats, summary: Summary) -> Floats:
@@ -145,16 +156,10 @@ def plot(report: Report, path: str | Path) -> None:
     ...     os.listdir(folder)
     ['w.png']
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("a plot needs matplotlib: pip install fastinit[plot]") from None
     summary = report.summary
     if summary is None or not summary.counts.sum():
         raise ValueError(f"report must be of draws, got one of {report.size} elements of {report.law}")
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(10, 8)
     grid = figure.subplots(2, 2)
     _histogram(grid[0, 0], report, summary)
     _quantile_plot(grid[0, 1], report, summary)
@@ -166,3 +171,76 @@ def plot(report: Report, path: str | Path) -> None:
     verdict = "passed" if report.passed else f"rejected by {', '.join(failed[:4])}{' …' if len(failed) > 4 else ''}"
     figure.suptitle(f"{report.size:,} elements of {report.dtype} as {report.law}\n{verdict}", fontsize=11)
     figure.savefig(path, dpi=150)
+
+
+def plot_propagation(
+    found: Sequence[Propagation] | Mapping[str, Propagation], path: str | Path, title: str = ""
+) -> None:
+    """Write a picture of the stds by layer, of activations and of gradients, measured and predicted.
+
+    Shaded is where theory expects a network of these widths: four standard deviations (`Propagation.interval`).
+
+    Parameters
+    ----------
+    found
+        What `propagate` returned; a mapping gives the labels of the legend.
+    path
+        The file; its ending names the format, such as .png, .pdf or .svg.
+    title
+        By default the activation and the depth.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If there is nothing to plot.
+
+    Examples
+    --------
+    >>> import fastinit as fi, os, tempfile
+    >>> from fastinit.plots import plot_propagation
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot_propagation([fi.propagate(fi.he_normal(), depth=5, width=64)], f"{folder}/p.png")
+    ...     os.listdir(folder)
+    ['p.png']
+    """
+    figure = _figure(10, 4.2)
+    labelled = found if isinstance(found, Mapping) else {str(one.init).removesuffix("()"): one for one in found}
+    if not labelled:
+        raise ValueError("found must hold a propagation or more, got none")
+    first = next(iter(labelled.values()))
+    figure.suptitle(title or f"{first.activation}, {first.depth} layers")
+    forward, backward = figure.subplots(1, 2)
+    for number, (label, one) in enumerate(labelled.items()):
+        _stds(forward, one, one.activation_std, one.predicted_std, one.interval(), f"C{number}", label)
+        gradients = one.gradient_std, one.predicted_gradient_std, one.interval(gradient=True)
+        _stds(backward, one, *gradients, f"C{number}", label)
+        if one.overflow_layer:
+            forward.axvline(one.overflow_layer, color=f"C{number}", linestyle=":")
+    for axes, what in ((forward, "activations"), (backward, "gradients with respect to activations")):
+        axes.set(yscale="log", xlabel="layer", ylabel="standard deviation", title=what)
+        axes.locator_params(axis="x", integer=True)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.5), max(high, 2.0))  # a std that holds should look like it
+        axes.spines[["top", "right"]].set_visible(False)
+    forward.plot([], [], color="black", linestyle="--", linewidth=0.8, label="predicted")
+    forward.fill_between([], [], [], color="black", alpha=0.15, label="±4 deviations")
+    if any(one.overflow_layer for one in labelled.values()):
+        forward.plot([], [], color="black", linestyle=":", label="overflow")
+    handles, labels = forward.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _stds(
+    axes: Any, one: Propagation, std: Floats, predicted: Floats, interval: tuple[Floats, Floats], color: str, label: str
+) -> None:
+    """One line with its prediction; on a log axis, so without zeros."""
+    layers = np.arange(1, one.depth + 1)
+    good = np.isfinite(std) & (std > 0)
+    known = np.isfinite(predicted) & (predicted > 1e-45) & (predicted < 1e39)  # what a float32 can be
+    marks = "o" if one.depth < 30 else ""
+    axes.plot(layers[good], std[good], color=color, label=label, marker=marks, markersize=4, linewidth=2)
+    axes.plot(layers[known], predicted[known], color="black", linestyle="--", linewidth=0.8)
+    axes.fill_between(layers[known], *(bound[known] for bound in interval), color=color, alpha=0.15, linewidth=0)
