@@ -37,7 +37,8 @@ from fastinit.initializers import (
 from fastinit.keys import STREAM_FORMAT
 from fastinit.laws import Constant, Law, Normal, TruncatedNormal, Uniform
 from fastinit.propagation import Propagation, propagate
-from fastinit.verify import Report, Result, verify
+from fastinit.significance import Result
+from fastinit.verify import Report, verify
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from fastinit.laws import Floats
 from fastinit.propagation import Propagation
-from fastinit.verify import Report, Summary
+from fastinit.significance import Summary
+from fastinit.verify import Report
 
 INK, LAW, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
 COVERED = 0.99  # of the bands

@@ -21,6 +21,7 @@ from fastinit.matrices import Identity, Matrix
 from fastinit.theory import CHANGED, EPSILON, Given, Stack, change_of, predict, rate_of, wandering
 
 SATURATED = 0.01  # a value whose derivative is smaller is saturated
+MOST_SATURATED = 0.6  # more than half, which is what relu's zeros are
 VANISHED = 2.0**-23  # of the input's std: beside a number of order one it is lost in float32's rounding
 
 
@@ -103,35 +104,33 @@ class Propagation:
         return rate_of(self.gradient_std[::-1])
 
     @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong, each with its measure: changes by a factor of 16 or more, saturation, overflow."""
+        if self.overflow_layer:
+            return (f"overflows at layer {self.overflow_layer}: std grows {self.rate:.3g}x a layer",)
+        if not self.activation_std[0]:
+            return ("vanishes: every activation has the same value",)
+        forward, back = change_of(self.activation_std), change_of(self.gradient_std[::-1])
+        saturated = float(self.saturated.mean())
+        found = {
+            f"vanishes: std falls {self.rate:.3g}x a layer": forward < 1 / CHANGED,
+            f"explodes: std grows {self.rate:.3g}x a layer": forward > CHANGED,
+            f"saturates: {saturated:.0%} of the derivatives are below {SATURATED}": saturated > MOST_SATURATED,
+            f"gradients vanish: std falls {self.gradient_rate:.3g}x a layer backwards": back < 1 / CHANGED,
+            f"gradients explode: std grows {self.gradient_rate:.3g}x a layer backwards": back > CHANGED,
+        }
+        return tuple(fault for fault, there in found.items() if there)
+
+    @property
     def holds(self) -> bool:
-        """Whether the verdict finds no fault."""
-        return self.verdict.startswith("holds")
+        """Whether there is no fault."""
+        return not self.faults
 
     @property
     def verdict(self) -> str:
-        """One line: whether signals hold, and what happens if not."""
-        std, gradient = self.activation_std, self.gradient_std
-        if self.overflow_layer:
-            return f"overflows at layer {self.overflow_layer}: std grows {self.rate:.3g}x a layer"
-        if not std[0]:
-            return "vanishes: every activation has the same value"
-        saturated = float(self.saturated.mean())
-        faults = []
-        forward = change_of(std)
-        if forward < 1 / CHANGED:
-            faults.append(f"vanishes: std falls {self.rate:.3g}x a layer")
-        elif forward > CHANGED:
-            faults.append(f"explodes: std grows {self.rate:.3g}x a layer")
-        if saturated > 0.6:
-            faults.append(f"saturates: {saturated:.0%} of the derivatives are below {SATURATED}")
-        back = change_of(gradient[::-1])
-        if back < 1 / CHANGED:
-            faults.append(f"gradients vanish: std falls {self.gradient_rate:.3g}x a layer backwards")
-        elif back > CHANGED:
-            faults.append(f"gradients explode: std grows {self.gradient_rate:.3g}x a layer backwards")
-        if not faults:
-            return f"holds: std changes {self.rate:.3g}x a layer, gradients {self.gradient_rate:.3g}x backwards"
-        return "; ".join(faults)
+        """One line: the faults, or that signals hold."""
+        held = f"holds: std changes {self.rate:.3g}x a layer, gradients {self.gradient_rate:.3g}x backwards"
+        return "; ".join(self.faults) or held
 
     def interval(self, deviations: float = 4.0, *, gradient: bool = False) -> tuple[Array, Array]:
         """Between which stds theory expects `activation_std`, or `gradient_std`, layer by layer.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import fastinit
-from fastinit.kernels import cpu
+from fastinit.kernels import compiled, cpu
 from fastinit.kernels.draws import NormalDraw, UniformDraw
 
 PACKAGE = Path(fastinit.__file__).parent
@@ -34,6 +34,7 @@ LAYERS = [
     "initializers",
     "advice",
     "kernels",
+    "kernels.compiled",
     "kernels.plain",
     "kernels.lanes",
     "kernels.numerics",
@@ -47,6 +48,9 @@ LAYERS = [
     "bars",
     "device",
     "fill",
+    "null",
+    "scan",
+    "significance",
     "verify",
     "propagation",
     "",
@@ -223,17 +227,17 @@ def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
 def test_a_changed_source_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The digest of the sources sees a change in any file of the kernels, and Numba's cache sees the digest."""
     copy = tmp_path / "kernels"
-    shutil.copytree(Path(cpu.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cpu, "__file__", str(copy / "cpu.py"))
-    before = cpu._sources()
+    shutil.copytree(Path(compiled.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(compiled, "__file__", str(copy / "compiled.py"))
+    before = compiled.digest.__wrapped__()
     digests = {before}
     for path in sorted(copy.glob("*.py")):
         text = path.read_text()
         path.write_text(text + "\n")
-        digests.add(cpu._sources())
+        digests.add(compiled.digest.__wrapped__())
         path.write_text(text)
     assert len(digests) == 1 + len(list(copy.glob("*.py")))
-    assert cpu._sources() == before
+    assert compiled.digest.__wrapped__() == before
 
     class Target:
         def magic_tuple(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ is a failure. Power: each spoiling is so large that the test named beside it rej
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,12 @@ from scipy import stats
 
 import fastinit as fi
 from fastinit.fill import dtype_of
-from fastinit.verify import (
-    SIGMAS,
-    _null,
-    _standard_moments,
-    _tails,
-    _Tests,
-    flat,
-    holm,
-    shared_streams,
-    verify,
-    verify_tensors,
-)
+from fastinit.kernels import census, compiled
+from fastinit.kernels.compiled import one_process
+from fastinit.null import SIGMAS, _standard_moments, null_of
+from fastinit.scan import flat
+from fastinit.significance import Evidence, _tails
+from fastinit.verify import holm, shared_streams, verify, verify_tensors
 
 Array = np.ndarray[Any, Any]
 
@@ -123,7 +118,7 @@ def test_the_rounded_law_is_exact(name: str, law: str) -> None:
     """
     init, dtype = LAWS[law], dtype_of(name)
     drawn = right(init, 1 << 22).astype(np.float64)
-    null = _null(init.law((1,)), dtype)
+    null = null_of(init.law((1,)), dtype)
     assert not isinstance(null, fi.Constant)
     assert null.mass.sum() == pytest.approx(1, abs=1e-12)
 
@@ -323,13 +318,13 @@ def test_the_small_kolmogorov_test_is_scipy_s() -> None:
 
 def test_the_tail_weights_are_those_of_exponentials() -> None:
     """-log F has the moments 1, 2, 6, less what the bins average out."""
-    null = _null(fi.Normal(0.0, 1.0), np.dtype(np.float32))
+    null = null_of(fi.Normal(0.0, 1.0), np.dtype(np.float32))
     assert not isinstance(null, fi.Constant)
-    tests = _Tests()
+    evidence = Evidence()
     counts = np.rint(null.mass * 1e12).astype(np.int64)
-    _tails(null, counts, int(counts.sum()), tests)
-    assert [result.name for result in tests.made] == ["lower tail", "upper tail"]
-    assert all(abs(result.statistic) < 0.1 for result in tests.made)
+    _tails(null, counts, int(counts.sum()), evidence)
+    assert [result.name for result in evidence.made] == ["lower tail", "upper tail"]
+    assert all(abs(result.statistic) < 0.1 for result in evidence.made)
 
 
 @pytest.mark.parametrize(
@@ -531,3 +526,20 @@ def test_tensors_without_a_law_are_skipped() -> None:
     assert found.passed
     assert found.reports == {}
     assert "skipped" in str(found)
+
+
+def test_the_pass_is_compiled_by_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    @contextmanager
+    def watched(kernel: Any) -> Iterator[None]:
+        with one_process(kernel):
+            yield
+        seen.append(kernel)
+
+    arrays = [right(fi.normal(), 4096, dtype) for dtype in DTYPES]
+    monkeypatch.setattr(compiled, "one_process", watched)
+    for array in arrays:
+        verify(array, fi.normal())
+    assert seen == [census.narrow, census.narrow, census.wide, census.wide]
+    assert len(census.wide.signatures) == 2  # one for each dtype: the threads' calls compile nothing more

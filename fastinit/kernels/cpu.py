@@ -10,19 +10,17 @@ their next proposals, and then the stores.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from fcntl import LOCK_EX, flock
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, njit, typeof, types  # type: ignore[attr-defined]
 from numba.extending import overload, register_jitable
 
+from fastinit.kernels.compiled import digest, one_process
 from fastinit.kernels.draws import DRAW, PROPOSE, NormalDraw, hold
 from fastinit.kernels.lanes import BLOCKS
 from fastinit.kernels.numerics import (
@@ -498,14 +496,6 @@ def _scratch_by_width(one, memory):
     return carve
 
 
-def _sources() -> str:
-    """A digest of everything that the kernels are compiled from."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _kernel(law_class: Any, sources: str) -> Any:
     """The compiled entry for a law. Its cache on disk answers to ``sources``, a digest of all that it is compiled from.
 
@@ -556,10 +546,10 @@ def _kernel(law_class: Any, sources: str) -> Any:
 @cache
 def fill_tiles(law_class: Callable[..., Any], real: type[Any]) -> Any:
     """The kernel of a law, a class of `fastinit.kernels.draws`, that computes in float32 or float64; compiled."""
-    kernel = _kernel(law_class, _digest())
+    kernel = _kernel(law_class, digest())
     bound = typeof(real(0))
     numbers, integers, table = types.UniTuple, types.int64, types.Array(types.int64, 2, "C")
-    with _one_process(kernel._cache.cache_path):
+    with one_process(kernel):
         kernel.compile(
             (
                 numbers(bound, len(inspect.signature(law_class).parameters)),
@@ -576,23 +566,3 @@ def fill_tiles(law_class: Callable[..., Any], real: type[Any]) -> Any:
             )
         )
     return kernel
-
-
-@contextmanager
-def _one_process(folder: str | None) -> Iterator[None]:
-    """Let one process at a time look into a folder of compiled kernels, compile what is not there, and add it.
-
-    Numba numbers the files of a function's versions by those that it found: two processes that compile at once may give
-    one number to two kernels, and a law would be drawn by the code of another.
-    """
-    with ExitStack() as stack:
-        if folder is not None:
-            with suppress(OSError):  # nothing can be written there, or the file system knows no locks
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                flock(stack.enter_context(Path(folder, "fastinit.lock").open("a")), LOCK_EX)
-        yield
-
-
-@cache
-def _digest() -> str:
-    return _sources()

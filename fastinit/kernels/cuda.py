@@ -22,7 +22,8 @@ from numba import types
 from numba.core import config
 from numba.extending import register_jitable
 
-from fastinit.kernels.cpu import LAST_ATTEMPT, _sources
+from fastinit.kernels.compiled import digest
+from fastinit.kernels.cpu import LAST_ATTEMPT
 from fastinit.kernels.draws import (
     DRAW,
     PROPOSE,
@@ -311,7 +312,7 @@ def _function(law_class: Any, dtype: str) -> Any:
     """The loop of a law and a dtype, to be compiled."""
     parts = _repeated(np.dtype(dtype).itemsize) if law_class is ConstantDraw else _stored(law_class, dtype)
     elements, put, count, size = parts
-    return _kernel(elements, put, count, size, _sources())
+    return _kernel(elements, put, count, size, digest())
 
 
 @lru_cache(maxsize=64)
