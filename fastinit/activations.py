@@ -45,6 +45,8 @@ class Moments(NamedTuple):
     pull: float  # with d = z - its mean: the means of d f'(z),
     pull_f: float  # of d f'(z) f(z),
     pull_square: float  # and of (d f'(z))**2
+    steep: float  # the means of f'(z)**2 f(z)
+    steep_square: float  # and f'(z)**2 f(z)**2
 
     @property
     def variance(self) -> float:
@@ -82,6 +84,8 @@ def moments(activation: Activation, mean: float, std: float) -> Moments:
             pull=float(weights @ pull),
             pull_f=float(weights @ (pull * f)),
             pull_square=float(weights @ (pull * pull)),
+            steep=float(weights @ (slope * slope * f)),
+            steep_square=float(weights @ (slope * f) ** 2),
         )
 
 

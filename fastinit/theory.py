@@ -147,6 +147,7 @@ class _Echo(NamedTuple):
     """How a layer sends back the part of a gradient along its activations, and some of the rest into that part."""
 
     kept: float  # factor of the mean square
+    steep: float  # what it has for E[f'(z)**2]: it is large where f'(z) is
     stray: float  # what the rest adds, in its mean squares
     overlap: float  # of the activations before and after: the squared cosine
 
@@ -170,7 +171,10 @@ def _backward(
     rows: list[tuple[float, float, float]] = []
     for layer, step, wander in zip(layers[::-1], steps[::-1], wanders[::-1], strict=True):
         n, into, x, m = layer.out * places, layer.into * places, step.before, step.m
-        inner = total * m.slope_square / step.divisor
+        echo = _echo(stack, layer, step)
+        rest = (total * n - along) / max(n - 1, 1)
+        across = (m.slope_square * n - echo.steep) / max(n - 1, 1)  # of all directions together it is E[f'(z)**2]
+        inner = (rest * across * (n - 1) + along * echo.steep) / n / step.divisor
         if stack.norm:
             inner *= _normalization(batch * places if stack.norm == "batch" else layer.out)
         in_weights = batch * places * inner * (x.over_batch if stack.norm == "batch" else x.square)
@@ -178,8 +182,6 @@ def _backward(
         spread = math.sqrt(chaos + lever**2 * wander.variance + heard + loud) / 2
         rows.append((math.sqrt(total), math.sqrt(in_weights), spread))
 
-        echo = _echo(stack, layer, step)
-        rest = (total * n - along) / max(n - 1, 1)
         branch = inner * layer.variance * layer.out * stack.kernel**2 * (1 - 1 / into)
         lost = along * echo.overlap + rest * (1 - echo.overlap)
         kept = total - lost / n if stack.residual else 0.0
@@ -203,20 +205,25 @@ def _normalization(count: int) -> float:
 
 
 def _echo(stack: Stack, layer: Given, step: _Step) -> _Echo:
-    """By the moments of z f'(z), of which W x is a share."""
+    """By the moments of z f'(z), of which W x is a share; after batch normalization x and f(z) less their means."""
     x, m, share = step.before, step.m, step.share
-    q, q_after = x.square, step.after.square
-    back = share * m.pull_f
+    centre, mean, q, q_after = 0.0, x.mean, x.square, step.after.square
+    if stack.norm == "batch":
+        centre, mean, q, q_after = m.mean, 0.0, x.over_batch, step.after.over_batch
+    back = share * (m.pull_f - centre * m.pull)
+    steep = m.steep_square - 2 * centre * m.steep + centre * centre * m.slope_square
     square = share * share * m.pull_square + share * (1 - share) * step.p * m.slope_square
     overlap = 0.0
     if stack.residual:
-        cross = q + x.mean * m.mean
-        back += cross + x.mean * share * m.pull
-        square += q + 2 * x.mean * share * m.pull
+        cross = q + mean * (m.mean - centre)
+        back += cross + mean * share * m.pull
+        square += q + 2 * mean * share * m.pull
+        steep += q * m.slope_square + 2 * mean * (m.steep - centre * m.slope_square)
         overlap = _over(cross * cross, q * q_after)
     kept = _over(back * back, q_after)
+    steep = m.slope_square if stack.norm == "layer" else _over(steep, q_after)  # most of it is along z, and taken out
     narrows = layer.out / layer.into
-    return _Echo(narrows * _over(kept, q), narrows * _over(max(square - kept, 0.0), q), overlap)
+    return _Echo(narrows * _over(kept, q), steep, narrows * _over(max(square - kept, 0.0), q), overlap)
 
 
 def wandering(spread: Floats, deviations: float) -> tuple[Floats, Floats]:
