@@ -235,8 +235,9 @@ def propagate(
 
     Notes
     -----
-    The theory of one layer is exact for infinite widths; of finite ones `spread` is the first order. Deep stacks with
-    batch normalization are not quite normal, which some 5 % of the gradients tell after 20 layers.
+    The theory is exact for infinite widths; `spread` is the first order of what finite ones do. Where small errors grow
+    from layer to layer, as with gelu and `he_normal`, the spread is large and says that there is no telling. Batch
+    normalization's gradients are off by some L / n: by 3 % after 20 tanh layers of 512.
 
     Examples
     --------
