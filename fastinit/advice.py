@@ -54,8 +54,10 @@ def recommend(
 
     Parameters
     ----------
-    activation, a, residual, depth, width
+    activation, a, residual, width
         As for `propagate`.
+    depth
+        Layers, at least 2: what counts is the change from the first to the last.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def recommend(
     variance_scaling(scale=2.352, distribution='normal', depth=12)
     """
     f = named(activation, a)
-    depth, width = check_integer("depth", depth, 1), check_integer("width", width, 1)
+    depth, width = check_integer("depth", depth, 2), check_integer("width", width, 1)
     stack = Stack(f, residual=residual)
 
     def judged(init: Initializer) -> Rival:

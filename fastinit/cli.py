@@ -179,7 +179,7 @@ def propagate_command(
 @click.option("--activation", required=True)
 @click.option("--a", default=0.01, show_default=True, help="The slope of leaky_relu.")
 @click.option("--residual", is_flag=True, help="For layers whose input is added to their output.")
-@click.option("--depth", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--depth", type=click.IntRange(2), default=50, show_default=True)
 @click.option("--width", type=click.IntRange(1), default=512, show_default=True)
 def recommend_command(activation: str, a: float, residual: bool, depth: int, width: int) -> None:
     """Which initializer keeps activations and gradients of such layers, by theory alone."""
@@ -219,8 +219,9 @@ def _print_layers(result: Propagation) -> None:
             n = layer - 1
             stds = (result.activation_std, result.predicted_std, result.activation_mean)
             gradients = (result.gradient_std, result.predicted_gradient_std)
-            numbers = ["–" if np.isnan(values[n]) else f"{values[n]:.3g}" for values in (*stds, *gradients)]
-            table.add_row(str(layer), *numbers, *(f"{part[n]:.0%}" for part in (result.saturated, result.dead)))
+            numbers = [f"{values[n]:.3g}" for values in (*stds, *gradients)]
+            shares = [f"{part[n]:.0%}" for part in (result.saturated, result.dead)]
+            table.add_row(str(layer), *("–" if "nan" in text else text for text in (*numbers, *shares)))
     Console().print(table)
 
 

@@ -176,7 +176,7 @@ def _backward(
         across = (m.slope_square * n - echo.steep) / max(n - 1, 1)  # of all directions together it is E[f'(z)**2]
         inner = (rest * across * (n - 1) + along * echo.steep) / n / step.divisor
         if stack.norm:
-            inner *= _normalization(batch * places if stack.norm == "batch" else layer.out)
+            inner *= _normalization(stack.norm, batch * places if stack.norm == "batch" else layer.out)
         in_weights = batch * places * inner * (x.over_batch if stack.norm == "batch" else x.square)
         loud = _over(along, n * total) ** 2 * (2 / batch + 4 * wanders[-1].std ** 2)
         spread = math.sqrt(chaos + lever**2 * wander.variance + heard + loud) / 2
@@ -195,13 +195,15 @@ def _backward(
     return dict(zip(names, np.array(rows[::-1]).T, strict=True))
 
 
-def _normalization(count: int) -> float:
+def _normalization(norm: str, count: int) -> float:
     """What normalizing over so many numbers does to a gradient's mean square, beside dividing it by the variance.
 
-    The gradient loses the two directions of the mean and of the scale, and is divided by the measured variance, the
-    mean of whose inverse is larger: by count / (count - 3) for independent normals.
+    The gradient loses the directions of z and of the mean; over a batch it has lost the latter in the layer before. The
+    mean of an inverse variance of k degrees of freedom is larger than the variance's: by k / (k - 2).
     """
-    return (count - 2) / max(count - 3, 1)
+    freedom = count - 1
+    variance = freedom / max(freedom - 2, 1)
+    return (count - 1) / count * variance if norm == "batch" else (count - 2) / freedom * variance
 
 
 def _echo(stack: Stack, layer: Given, step: _Step) -> _Echo:
