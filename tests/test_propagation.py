@@ -20,7 +20,7 @@ from bench.scenarios import SCENARIOS, main
 from fastinit.activations import _TABLE, moments, named
 from fastinit.advice import recommend
 from fastinit.cli import cli
-from fastinit.fans import _GAINS, _SAME
+from fastinit.fans import _GAINS, _SAME, gain
 from fastinit.propagation import _measure
 from fastinit.quadrature import mean_square
 from fastinit.theory import Given, Stack, _echo, _State, _step, predict
@@ -83,6 +83,19 @@ def test_moments_are_those_of_the_adaptive_quadrature(name: str, std: float) -> 
 
     assert found.square == pytest.approx(mean_square(scalar(f.f)), rel=1e-9)
     assert found.slope_square == pytest.approx(mean_square(scalar(f.slope)), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"tanh", "sigmoid", "selu"}))
+def test_activations_are_those_of_the_gains(name: str) -> None:
+    """The gains' literals, made by mpmath from functions written down there; torch's conventions are none of f."""
+    assert 1 / math.sqrt(moments(named(name), 0.0, 1.0).square) == pytest.approx(gain(name), rel=1e-9)
+
+
+def test_selu_normalizes_itself() -> None:
+    """What its two constants are chosen for: mean 0 and variance 1 are a fixed point."""
+    found = moments(named("selu"), 0.0, 1.0)
+    assert found.mean == pytest.approx(0, abs=1e-9)
+    assert found.square == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["relu", "hard_swish", "gelu", "tanh"])
@@ -189,6 +202,14 @@ def test_all_predictions_hold_in_a_short_wide_stack(name: str, more: dict[str, A
     assert (abs(np.log(p.weight_gradient_std / p.predicted_weight_gradient_std)) < both).all()
     rms = np.hypot(p.predicted_mean, p.predicted_std)
     assert (abs(p.activation_mean - p.predicted_mean) < (activation + 4 / 32) * rms).all()
+
+
+def test_the_weights_gradients_of_convolutions() -> None:
+    """A weight's gradient is a sum over samples and places; both spreads, and one layer's own, at 4 deviations."""
+    p = fi.propagate(fi.he_normal(), activation="tanh", depth=3, width=128, kernel=3, size=5, batch=32)
+    margin = 4 * (p.spread + p.gradient_spread + math.sqrt(2 / 128))
+    assert margin.max() < 1.6  # without the places it would be 5 times smaller
+    assert (abs(np.log(p.weight_gradient_std / p.predicted_weight_gradient_std)) < margin).all()
 
 
 def test_the_recursion_of_residual_relus_in_closed_form() -> None:
