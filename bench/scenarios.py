@@ -353,16 +353,19 @@ SCENARIOS: dict[str, Callable[[int], Outcome]] = {
 
 def figure(value: float) -> str:
     """A number of three digits."""
-    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.3g}"
+    return "∞" if math.isinf(value) else f"{value:.3g}"
 
 
 def table(name: str, rows: list[Row]) -> list[str]:
     """The rows of a scenario, as those of one table."""
-    return [
-        f"| [{name}](#{name}) | {row.setting} | {row.quantity} | {figure(row.predicted)} | {figure(row.measured)} "
-        f"| {figure(row.low)} to {figure(row.high)} | {'holds' if row.holds else '**fails**'} |"
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        allowed = f"{figure(row.low)} to {figure(row.high)}"
+        predicted = allowed if math.isnan(row.predicted) else figure(row.predicted)
+        verdict = "holds" if row.holds else "**fails**"
+        cells = f"[{name}](#{name})", row.setting, row.quantity, predicted, figure(row.measured), allowed, verdict
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:

@@ -399,6 +399,15 @@ def test_weights_that_theory_leaves_out_have_no_prediction() -> None:
         assert np.isfinite(p.activation_std).all()
 
 
+def test_an_overflow_is_in_the_layer_where_it_happens() -> None:
+    p = fi.propagate(fi.normal(std=1e20), activation="linear", depth=4, width=8)  # 1e20, then 1e40
+    assert p.overflow_layer == 2
+    assert p.vanish_layer is None
+    assert np.isfinite(p.activation_std).tolist() == [True, False, False, False]
+    assert np.isnan(p.gradient_std).all()
+    assert p.verdict.startswith("overflows at layer 2")
+
+
 def test_zeros() -> None:
     p = fi.propagate(fi.zeros(), depth=3, width=8)
     assert p.vanish_layer == 1
