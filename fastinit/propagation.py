@@ -202,7 +202,8 @@ def propagate(
     width
         Units of every layer and of the input, or a list of depth + 1 widths, the input's first.
     activation
-        A name of `fastinit.gain`'s (no convolutions), or a pair of functions of arrays: f and its derivative.
+        A name of `fastinit.gain`'s (no convolutions), or a pair of functions of arrays: f and its derivative. Kinks
+        of theirs elsewhere than at 0 cost the theory some digits.
     a
         The slope of leaky_relu.
     bias
