@@ -145,6 +145,8 @@ def propagate_command(
     texts: tuple[str, ...], width: str, bias: str | None, picture: Path | None, depth: int, residual: bool, **more: Any
 ) -> None:
     """Send signals through a stack of layers: what initializers do to activations and gradients."""
+    if picture is not None:
+        from fastinit.plots import plot_propagation
     sizes = _sizes(width)
     found = [
         propagate(
@@ -169,8 +171,6 @@ def propagate_command(
             advice = f"; use {_text(best)}" if best != result.init else "; widen or normalize the layers"
         click.echo(f"{_text(result.init)}: {result.verdict}{advice}")
     if picture is not None:
-        from fastinit.plots import plot_propagation
-
         plot_propagation(found, picture)
         click.echo(f"{picture}: the stds by layer", err=True)
 
@@ -254,6 +254,8 @@ def verify_command(
     """
     if (text is None) == (recipe is None) or (manifest is not None and recipe is None):
         raise ValueError("give --init, or --recipe, which alone takes a --manifest")
+    if picture is not None:
+        from fastinit.plots import plot
     arrays = _arrays(file)
     if recipe is not None:
         pairs = _assigned(file, arrays, recipe, manifest)
@@ -266,8 +268,6 @@ def verify_command(
     found = verify_tensors(pairs, alpha=alpha, threads=threads)
     click.echo(json.dumps(found.as_dict(), indent=1) if as_json else str(found))
     if picture is not None:
-        from fastinit.plots import plot
-
         drawn = {name: report for name, report in found.reports.items() if report.summary is not None}
         if not drawn:
             raise ValueError("--plot needs a tensor of draws, and there are only constants")
@@ -417,6 +417,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("fastinit: interrupted, nothing was written", err=True)
         sys.exit(130)
-    except (OSError, TypeError, ValueError) as error:
+    except (ImportError, OSError, TypeError, ValueError) as error:
         click.echo(f"fastinit: {error}", err=True)
         sys.exit(1)

@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    raise ImportError("a plot needs matplotlib: pip install fastinit[plot]") from None
+
 from fastinit.laws import Floats
 from fastinit.propagation import Propagation
 from fastinit.significance import Summary
@@ -16,15 +21,6 @@ from fastinit.verify import Report
 
 INK, LAW, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
 COVERED = 0.99  # of the bands
-
-
-def _figure(width: float, height: float) -> Any:
-    """An empty figure, in inches; without pyplot, which would choose a window system."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("a plot needs matplotlib: pip install fastinit[plot]") from None
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _quantiles(chances: Floats, rest: Floats, summary: Summary) -> Floats:
@@ -142,8 +138,6 @@ def plot(report: Report, path: str | Path) -> None:
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If the report is of a constant or of an empty array: there is nothing to plot.
 
@@ -160,7 +154,7 @@ def plot(report: Report, path: str | Path) -> None:
     summary = report.summary
     if summary is None or not summary.counts.sum():
         raise ValueError(f"report must be of draws, got one of {report.size} elements of {report.law}")
-    figure = _figure(10, 8)
+    figure = Figure(figsize=(10, 8), layout="constrained")
     grid = figure.subplots(2, 2)
     _histogram(grid[0, 0], report, summary)
     _quantile_plot(grid[0, 1], report, summary)
@@ -192,8 +186,6 @@ def plot_propagation(
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If there is nothing to plot.
 
@@ -206,7 +198,7 @@ def plot_propagation(
     ...     os.listdir(folder)
     ['p.png']
     """
-    figure = _figure(10, 4.2)
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
     labelled = found if isinstance(found, Mapping) else {str(one.init).removesuffix("()"): one for one in found}
     if not labelled:
         raise ValueError("found must hold a propagation or more, got none")

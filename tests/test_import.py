@@ -62,7 +62,8 @@ LAYERS = [
 ]
 COMPILED = [name for name in LAYERS if name.startswith("kernels")]
 LIGHT = [*LAYERS[: LAYERS.index("kernels")], "parallel", "bars"]  # never import numba, not even when called
-ON_TOP = ["bars", "recipes", "checkpoint", "cli", "__main__"]  # may load an optional dependency with themselves
+# may load an optional dependency with themselves
+ON_TOP = ["plots", "bars", "recipes", "checkpoint", "cli", "__main__"]
 
 
 def run(source: str, **environment: str) -> str:

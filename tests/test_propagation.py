@@ -475,6 +475,17 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert result.output.endswith("use he_normal(depth=50)\n")
 
 
+def test_a_picture_without_matplotlib_is_refused_in_one_line() -> None:
+    source = (
+        "import sys; sys.modules['matplotlib'] = None; from fastinit import cli; "
+        "sys.argv[1:] = 'propagate --init he_normal --depth 2 --width 4 --plot p.png'.split(); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""  # before anything is computed
+    assert done.stderr == "fastinit: a plot needs matplotlib: pip install fastinit[plot]\n"
+
+
 def test_the_page_of_scenarios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["scenarios", "glorot", "--networks", "1", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as done:
