@@ -6,14 +6,13 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastinit.fans import _SAME, check_choice
+from fastinit.laws import Array
 
-Array = npt.NDArray[Any]
 Function = Callable[[Array], Array]
 
 _SELU, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. (2017), equation 14

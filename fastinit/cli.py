@@ -43,7 +43,7 @@ from fastinit.checkpoint import (
 )
 from fastinit.fill import FLOATS, dtype_of, fill, words
 from fastinit.fill import warmup as compile_all
-from fastinit.initializers import Initializer, parse
+from fastinit.initializers import Initializer, brief, parse
 from fastinit.propagation import Propagation, propagate
 from fastinit.verify import verify_tensors
 
@@ -168,8 +168,8 @@ def propagate_command(
             best = recommend(
                 more["activation"], a=more["a"], residual=residual, depth=depth, width=max(result.widths)
             ).init
-            advice = f"; use {_text(best)}" if best != result.init else "; widen or normalize the layers"
-        click.echo(f"{_text(result.init)}: {result.verdict}{advice}")
+            advice = f"; use {brief(best)}" if best != result.init else "; widen or normalize the layers"
+        click.echo(f"{brief(result.init)}: {result.verdict}{advice}")
     if picture is not None:
         plot_propagation(found, picture)
         click.echo(f"{picture}: the stds by layer", err=True)
@@ -191,18 +191,13 @@ def recommend_command(activation: str, a: float, residual: bool, depth: int, wid
     for column in ("init", "activations", "gradients"):
         table.add_column(column, overflow="fold")
     for rival in found.rivals:
-        table.add_row(_text(rival.init), f"{rival.rate:.4f}x", f"{rival.gradient_rate:.4f}x")
+        table.add_row(brief(rival.init), f"{rival.rate:.4f}x", f"{rival.gradient_rate:.4f}x")
     Console().print(table)
     cost = next(rival.cost for rival in found.rivals if rival.init == found.init)
-    equal = [_text(rival.init) for rival in found.rivals if rival.cost == cost and rival.init != found.init]
+    equal = [brief(rival.init) for rival in found.rivals if rival.cost == cost and rival.init != found.init]
     same = f" ({', '.join(equal)}: the same while widths are equal)" if equal else ""
     doubt = "" if found.holds else f"; but nothing holds over {depth} layers: normalize them, or make them residual"
-    click.echo(f"use {_text(found.init)}{same}{doubt}")
-
-
-def _text(init: Initializer) -> str:
-    """An initializer as one writes it on the command line."""
-    return str(init).removesuffix("()")
+    click.echo(f"use {brief(found.init)}{same}{doubt}")
 
 
 def _print_layers(result: Propagation) -> None:
@@ -210,7 +205,7 @@ def _print_layers(result: Propagation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{_text(result.init)}, {result.activation}, {result.depth} layers")
+    table = Table(title=f"{brief(result.init)}, {result.activation}, {result.depth} layers")
     for column in ("layer", "std", "theory", "mean", "gradient", "theory", "flat", "dead"):
         table.add_column(column, justify="right", no_wrap=True)
     shown = {1, 2, 5, 10, 20, 50, 100, result.depth, result.overflow_layer, result.vanish_layer}

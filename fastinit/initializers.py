@@ -894,6 +894,11 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
+def brief(init: Initializer) -> str:
+    """An initializer as one types it, without empty parentheses; `parse` reads it back."""
+    return str(init).removesuffix("()")
+
+
 def parse(text: str, names: Mapping[str, float] | None = None) -> Initializer:
     """The initializer that a text names: a factory, with literal arguments in brackets if it takes any.
 

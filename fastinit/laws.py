@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.moments import Moments, exp, standard_moments
 
 Floats = NDArray[np.float64]
+Array = NDArray[Any]
 Proposal = Literal["normal", "uniform", "exponential"]
 
 WORTHWHILE = 0.25  # a normal proposal is used where so many fall in the interval: then its retries are cheap

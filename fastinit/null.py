@@ -7,14 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastinit.laws import Constant, Floats, Law, Normal, TruncatedNormal, Uniform
+from fastinit.laws import Array, Constant, Floats, Law, Normal, TruncatedNormal, Uniform
 
 if TYPE_CHECKING:
     from fastinit.kernels.census import Grid
-
-Array = NDArray[Any]
 
 SIGMAS = (4.0, 5.0, 5.5, 6.0, 6.5)
 BINS = 4096  # of 32 and 64-bit values; every pattern of a 16-bit type has its own

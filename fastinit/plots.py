@@ -14,6 +14,7 @@ try:
 except ImportError:
     raise ImportError("a plot needs matplotlib: pip install fastinit[plot]") from None
 
+from fastinit.initializers import brief
 from fastinit.laws import Floats
 from fastinit.propagation import Propagation
 from fastinit.significance import Summary
@@ -199,7 +200,7 @@ def plot_propagation(
     ['p.png']
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    labelled = found if isinstance(found, Mapping) else {str(one.init).removesuffix("()"): one for one in found}
+    labelled = found if isinstance(found, Mapping) else {brief(one.init): one for one in found}
     if not labelled:
         raise ValueError("found must hold a propagation or more, got none")
     first = next(iter(labelled.values()))

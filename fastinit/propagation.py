@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastinit.activations import Array, Function, named
+from fastinit.activations import Function, named
 from fastinit.fill import array
 from fastinit.initializers import Initializer, normal
 from fastinit.keys import check_integer, check_sizes, key_of
+from fastinit.laws import Array
 from fastinit.matrices import Identity, Matrix
 from fastinit.theory import CHANGED, EPSILON, Given, Stack, change_of, predict, rate_of, wandering
 
@@ -253,8 +254,10 @@ def propagate(
             raise TypeError(f"{argument} must be an initializer, such as fastinit.he_normal(), got {value!r}")
     f = named(activation, a)
     depth, batch = check_integer("depth", depth, 1), check_integer("batch", batch, 2)
-    widths = check_sizes("width", width) if isinstance(width, Sequence) else (check_integer("width", width, 1),)
-    widths = widths if isinstance(width, Sequence) else widths * (depth + 1)
+    if isinstance(width, Sequence):
+        widths = check_sizes("width", width)
+    else:
+        widths = (check_integer("width", width, 1),) * (depth + 1)
     if len(widths) != depth + 1 or not all(widths):
         raise ValueError(f"width must be one number or depth + 1 = {depth + 1} of them, 1 or more, got {width!r}")
     if residual and len(set(widths)) > 1:
@@ -322,7 +325,7 @@ def _measure(
 
     matrices = [weight.reshape(len(weight), weight.shape[1], -1).transpose(2, 1, 0).reshape(-1, len(weight))
                 for weight in weights]  # fmt: skip
-    kept: list[tuple[Array, Array, Array]] = []
+    kept: list[tuple[Array, Array, Array, Array]] = []
     x = start
     for layer, (matrix, bias) in enumerate(zip(matrices, biases, strict=True)):
         z = _patches(x, stack.kernel) @ matrix
@@ -330,22 +333,21 @@ def _measure(
             z += bias
         note("preactivation", layer, z)
         z, divisor = _normalized(z, stack.norm)
-        kept.append((x, z, divisor))
-        out = stack.f.f(z)
+        out, slope = stack.f.f(z), stack.f.slope(z)
+        kept.append((x, z, divisor, slope))
         x = x + out if stack.residual else out
         note("activation", layer, x)
         if not np.isfinite(found["activation_std"][layer]):
             for name in ("preactivation_std", "activation_std"):
                 found[name][layer + 1 :] = math.inf
             return found
-        slope = stack.f.slope(z)
         found["saturated"][layer] = np.mean(abs(slope) < SATURATED)
         found["dead"][layer] = np.mean((slope == 0).reshape(-1, z.shape[-1]).all(axis=0))
     gradient = last
     for layer in reversed(range(depth)):
-        x, z, divisor = kept.pop()
+        x, z, divisor, slope = kept.pop()
         note("gradient", layer, gradient)
-        inner = _normalized_back(gradient * stack.f.slope(z), z, divisor, stack.norm)
+        inner = _normalized_back(gradient * slope, z, divisor, stack.norm)
         rows = _patches(x, stack.kernel)
         note("weight_gradient", layer, rows.reshape(-1, rows.shape[-1]).T @ inner.reshape(-1, inner.shape[-1]))
         before = _patches_back(inner @ matrices[layer].T, stack.kernel)
@@ -364,19 +366,22 @@ def _patches(x: Array, kernel: int) -> Array:
     """The inputs of every place of a convolution, side by side; x itself for dense layers."""
     if x.ndim == 2:
         return x
-    around = range(-(kernel // 2), kernel - kernel // 2)
-    return np.concatenate([np.roll(x, (-i, -j), (1, 2)) for i in around for j in around], axis=-1)
+    return np.concatenate([np.roll(x, (-i, -j), (1, 2)) for i, j in _shifts(kernel)], axis=-1)
 
 
 def _patches_back(gradient: Array, kernel: int) -> Array:
     """The transpose of `_patches`."""
     if gradient.ndim == 2:
         return gradient
-    around = range(-(kernel // 2), kernel - kernel // 2)
     parts = np.split(gradient, kernel**2, axis=-1)
-    shifts = [(i, j) for i in around for j in around]
-    rolled = [np.roll(part, shift, (1, 2)) for part, shift in zip(parts, shifts, strict=True)]
+    rolled = [np.roll(part, shift, (1, 2)) for part, shift in zip(parts, _shifts(kernel), strict=True)]
     return np.asarray(sum(rolled[1:], start=rolled[0]))
+
+
+def _shifts(kernel: int) -> list[tuple[int, int]]:
+    """Where a kernel's pixels lie around its place."""
+    around = range(-(kernel // 2), kernel - kernel // 2)
+    return list(itertools.product(around, around))
 
 
 def _axes(z: Array, norm: str) -> tuple[int, ...]:

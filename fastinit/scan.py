@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastinit.laws import Floats
+from fastinit.laws import Array, Floats
 from fastinit.null import BINS, Null, patterns
 from fastinit.parallel import run
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NEAR_LAGS = (1, 2, 3, 4, 8, 16, 32, 64)
 FAR_LAGS = 4  # at most so many lags of the outer axes: each reads the array once more

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastinit.laws import Constant, Floats, Law
+from fastinit.laws import Array, Constant, Floats, Law
 from fastinit.null import BINS, Null
 from fastinit.scan import TASK, Census, flat, scan
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 GROUPS = 1024  # of the chi-square test
 SAMPLE = 1 << 16  # elements that are looked at one by one

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastinit.activations import Activation, Array, Moments, moments
-from fastinit.laws import Floats
+from fastinit.activations import Activation, Moments, moments
+from fastinit.laws import Array, Floats
 
 EPSILON = 1e-5  # in the normalizations, as in the frameworks
 CHANGED = 16.0  # the factor over all layers from which on signals are said to vanish or to explode

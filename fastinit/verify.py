@@ -8,17 +8,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastinit.fill import FLOATS
 from fastinit.initializers import Initializer
 from fastinit.keys import check_sizes
-from fastinit.laws import Constant, Law, check_real
+from fastinit.laws import Array, Constant, Law, check_real
 from fastinit.null import null_of
 from fastinit.parallel import thread_count
 from fastinit.significance import Evidence, Result, Summary, all_equal, look
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
