@@ -12,6 +12,7 @@ import numpy as np
 
 from fastinit.fans import _SAME, check_choice
 from fastinit.laws import Array
+from fastinit.text import quoted
 
 Function = Callable[[Array], Array]
 
@@ -225,8 +226,8 @@ def named(activation: str | tuple[Function, Function], a: float = 0.01) -> Activ
         if name != "leaky_relu":
             return Activation(name, *_TABLE[name])
         if not math.isfinite(a):
-            raise ValueError(f"a, the slope of leaky_relu, must be finite, got {a!r}")
+            raise ValueError(f"a, the slope of leaky_relu, must be finite, got {quoted(a)}")
         return Activation(name, lambda z: np.maximum(z, 0) + a * np.minimum(z, 0), lambda z: _above(z) + a * _above(-z))
     if isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation)):
         return Activation(getattr(activation[0], "__name__", "f"), *activation)
-    raise TypeError(f"activation must be a name or a pair of functions, f and its derivative, got {activation!r}")
+    raise TypeError(f"activation must be a name or a pair of functions, f and its derivative, got {quoted(activation)}")

@@ -28,7 +28,7 @@ def bar(title: str, *, on_stderr: bool = False) -> Iterator[Callable[[int, int],
             TransferSpeedColumn,
         )
     except ImportError:
-        raise ImportError("progress=True shows a bar by the package rich: pip install fastinit[cli]") from None
+        raise ImportError("progress=True shows a bar by the package rich: pip install fastinit-weights[cli]") from None
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -20,6 +20,7 @@ import numpy as np
 from fastinit.fill import FLOATS, dtype_of, fill
 from fastinit.initializers import Initializer, parse
 from fastinit.keys import STREAM_FORMAT
+from fastinit.text import quoted
 
 _CODES = {  # how safetensors names a dtype, in the order in which tensors are laid out: the widest first
     "float64": "F64",
@@ -96,7 +97,7 @@ def read_manifest(path: str | Path) -> list[Tensor]:
     seen: set[str] = set()
     for tensor in tensors:
         if tensor.name in seen:
-            raise ValueError(f"manifest {path} lists {tensor.name!r} twice")
+            raise ValueError(f"manifest {path} lists {quoted(tensor.name)} twice")
         seen.add(tensor.name)
     return tensors
 
@@ -104,17 +105,17 @@ def read_manifest(path: str | Path) -> list[Tensor]:
 def _tensor(place: str, entry: Any) -> Tensor:
     """One entry of a manifest, checked."""
     if not isinstance(entry, dict) or not {"name", "shape", "dtype"} <= entry.keys():
-        raise ValueError(f"{place} must be an object with name, shape and dtype, got {entry!r}")
+        raise ValueError(f"{place} must be an object with name, shape and dtype, got {quoted(entry)}")
     name, shape, dtype = entry["name"], entry["shape"], entry["dtype"]
     kind, module = entry.get("kind", "parameter"), entry.get("module", "")
     if not isinstance(name, str) or name in ("", "__metadata__"):
-        raise ValueError(f"{place}: name must be a tensor's name, got {name!r}")
+        raise ValueError(f"{place}: name must be a tensor's name, got {quoted(name)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"{place} ({name}): shape must be a list of sizes, got {shape!r}")
+        raise ValueError(f"{place} ({quoted(name)}): shape must be a list of sizes, got {quoted(shape)}")
     if dtype not in _CODES:
-        raise ValueError(f"{place} ({name}): dtype must be one of {', '.join(_CODES)}, got {dtype!r}")
+        raise ValueError(f"{place} ({quoted(name)}): dtype must be one of {', '.join(_CODES)}, got {quoted(dtype)}")
     if kind not in ("parameter", "buffer") or not isinstance(module, str):
-        raise ValueError(f"{place} ({name}): kind must be 'parameter' or 'buffer' and module a string")
+        raise ValueError(f"{place} ({quoted(name)}): kind must be 'parameter' or 'buffer' and module a string")
     return Tensor(name, tuple(shape), dtype, kind, module)
 
 
@@ -147,7 +148,7 @@ def read_recipe(recipe: str | Path, tensors: Sequence[Tensor]) -> list[Rule]:
     elif Path(recipe).is_file():
         text = Path(recipe).read_text(encoding="utf-8")
     else:
-        raise ValueError(f"recipe must be a TOML file or one of {', '.join(recipe_names())}, got {str(recipe)!r}")
+        raise ValueError(f"recipe must be a TOML file or one of {', '.join(recipe_names())}, got {quoted(str(recipe))}")
     content = _toml(recipe, text)
     if content.keys() - {"rule", "count"} or not isinstance(content.get("rule"), list):
         raise ValueError(f"recipe {recipe} must hold [[rule]] tables and may hold [count], got {', '.join(content)}")
@@ -173,7 +174,7 @@ def _toml(recipe: str | Path, text: str) -> dict[str, Any]:
 def _strings(place: str, table: Any) -> dict[str, str]:
     """A table whose values are all text."""
     if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
-        raise ValueError(f"{place} must be a table of texts, got {table!r}")
+        raise ValueError(f"{place} must be a table of texts, got {quoted(table)}")
     return table
 
 
@@ -205,8 +206,8 @@ def assign(tensors: Sequence[Tensor], rules: Sequence[Rule]) -> list[tuple[Tenso
             if tensor.kind == "buffer":
                 continue
             raise ValueError(
-                f"no rule of the recipe matches the parameter {tensor.name!r} (module {tensor.module!r}, shape "
-                f"{list(tensor.shape)})"
+                f"no rule of the recipe matches the parameter {quoted(tensor.name)} (module {quoted(tensor.module)}, "
+                f"shape {list(tensor.shape)})"
             )
         pairs.append((tensor, rule.init))
     return pairs
@@ -279,13 +280,15 @@ def _about(tensor: Tensor, init: Initializer) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        raise type(error)(f"tensor {tensor.name!r} ({tensor.dtype}{list(tensor.shape)}), {init}: {error}") from None
+        raise type(error)(
+            f"tensor {quoted(tensor.name)} ({tensor.dtype}{list(tensor.shape)}), {init}: {error}"
+        ) from None
 
 
 def _cast(tensor: Tensor, dtype: str) -> Tensor:
     """The tensor in another floating-point dtype, if it has one."""
     if dtype not in FLOATS:
-        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype!r}")
+        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {quoted(dtype)}")
     return replace(tensor, dtype=dtype) if tensor.dtype in FLOATS else tensor
 
 
@@ -359,7 +362,7 @@ def open_tensors(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
             if name == "__metadata__":
                 continue
             if entry["dtype"] not in names:
-                raise ValueError(f"tensor {name!r} has the dtype {entry['dtype']}, known are {', '.join(names)}")
+                raise ValueError(f"tensor {quoted(name)} has the dtype {entry['dtype']}, known are {', '.join(names)}")
             begin, end = (8 + length + offset for offset in entry["data_offsets"])
             found[name] = mapped[begin:end].view(dtype_of(names[entry["dtype"]])).reshape(entry["shape"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -22,7 +22,7 @@ try:
     import click
     import rich  # noqa: F401 - the bars'
 except ImportError as error:
-    raise SystemExit(f"the command line needs {error.name}: pip install fastinit[cli]") from None
+    raise SystemExit(f"the command line needs {error.name}: pip install fastinit-weights[cli]") from None
 
 import numpy as np
 
@@ -45,6 +45,7 @@ from fastinit.fill import FLOATS, dtype_of, fill, words
 from fastinit.fill import warmup as compile_all
 from fastinit.initializers import Initializer, brief, parse
 from fastinit.propagation import Propagation, propagate
+from fastinit.text import quoted
 from fastinit.verify import verify_tensors
 
 _FLOATS = click.Choice(FLOATS)
@@ -259,7 +260,9 @@ def verify_command(
         pairs = {name: (array, init) for name, array in arrays.items()}
     pairs = {name: pair for name, pair in pairs.items() if fnmatchcase(name, glob)}
     if not pairs:
-        raise ValueError(f"{file} has no tensor to verify that matches {glob!r}, only {', '.join(arrays) or 'nothing'}")
+        raise ValueError(
+            f"{file} has no tensor to verify that matches {quoted(glob)}, only {', '.join(arrays) or 'nothing'}"
+        )
     found = verify_tensors(pairs, alpha=alpha, threads=threads)
     click.echo(json.dumps(found.as_dict(), indent=1) if as_json else str(found))
     if picture is not None:
@@ -298,7 +301,7 @@ def _assigned(
         there = arrays[tensor.name].shape if tensor.name in arrays else "absent"
         if there != tensor.shape:
             raise ValueError(
-                f"tensor {tensor.name!r} of {manifest} has shape {tensor.shape}, that of {file} is {there}"
+                f"tensor {quoted(tensor.name)} of {manifest} has shape {tensor.shape}, that of {file} is {there}"
             )
     if manifest is not None and (rest := arrays.keys() - {tensor.name for tensor in tensors}):
         raise ValueError(f"{file} has tensors that {manifest} does not list: {', '.join(sorted(rest))}")
@@ -366,7 +369,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     """The shape that a text such as 64x3x7x7 names."""
     parts = text.split("x") if text else []
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError(f"--shape must be sizes with x between them, such as 4096x4096, got {text!r}")
+        raise ValueError(f"--shape must be sizes with x between them, such as 4096x4096, got {quoted(text)}")
     return tuple(map(int, parts))
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from fastinit.keys import check_integer, check_sizes
 from fastinit.quadrature import mean_square
+from fastinit.text import quoted
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
@@ -42,8 +43,8 @@ def check_choice(argument: str, value: Any, allowed: Iterable[str]) -> str:
     if value in choices:
         return str(value)
     near = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")
+    hint = f"; did you mean {quoted(near[0])}?" if near else ""
+    raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {quoted(value)}{hint}")
 
 
 def check_layout(layout: str) -> str:
@@ -57,7 +58,7 @@ def check_layout(layout: str) -> str:
         If it lacks O, repeats a letter other than O, I and N, or has anything but capital letters and one ``...``.
     """
     if not isinstance(layout, str):
-        raise TypeError(f"layout must be a string such as 'OI...', got {layout!r}")
+        raise TypeError(f"layout must be a string such as 'OI...', got {quoted(layout)}")
     letters = layout.replace("...", "", 1)
     others = [letter for letter in letters if letter not in "OIN"]
     fair = letters.isascii() and letters.isalpha() and letters.isupper() and len(set(others)) == len(others)
@@ -65,7 +66,7 @@ def check_layout(layout: str) -> str:
         raise ValueError(
             "layout must hold O for the outputs' axes, I for the inputs', N for those of independent weights, other "
             f"letters, each once, for the receptive field and at most one '...', as 'OI...', '...IO', 'HWIO' or 'NOI'; "
-            f"got {layout!r}"
+            f"got {quoted(layout)}"
         )
     return layout
 
@@ -87,7 +88,7 @@ def axes_of(shape: Sequence[int], layout: str) -> str:
     if "..." in letters:
         letters = letters.replace("...", "." * (len(shape) - len(letters) + 3))
     if len(letters) != len(shape):
-        raise ValueError(f"layout {layout!r} does not describe {len(shape)} axes, as in shape {tuple(shape)}")
+        raise ValueError(f"layout {quoted(layout)} does not describe {len(shape)} axes, as in shape {tuple(shape)}")
     return letters
 
 
@@ -262,14 +263,16 @@ def gain(nonlinearity: str | Callable[[float], Any], param: float | None = None)
     if callable(nonlinearity):
         square = mean_square(nonlinearity)
         if square < 2.0**-1022:
-            raise ValueError(f"a function that vanishes has no gain: E[f(z)**2] = {square} for f = {nonlinearity!r}")
+            raise ValueError(
+                f"a function that vanishes has no gain: E[f(z)**2] = {square} for f = {quoted(nonlinearity)}"
+            )
         return 1 / math.sqrt(square)
     if not isinstance(nonlinearity, str):
-        raise TypeError(f"nonlinearity must be a name or a function, got {nonlinearity!r}")
+        raise TypeError(f"nonlinearity must be a name or a function, got {quoted(nonlinearity)}")
     value = _GAINS[check_choice("nonlinearity", nonlinearity, _GAINS)]
     if nonlinearity != "leaky_relu":
         return value
     slope = 0.01 if param is None else float(param)
     if not math.isfinite(slope):
-        raise ValueError(f"a, the slope of leaky_relu, must be finite, got {param!r}")
+        raise ValueError(f"a, the slope of leaky_relu, must be finite, got {quoted(param)}")
     return math.sqrt(2 / (1 + slope * slope))

@@ -20,6 +20,7 @@ from fastinit.keys import check_integer, check_sizes, key_of, stream_of
 from fastinit.laws import Constant, Law
 from fastinit.matrices import Matrix, Places
 from fastinit.parallel import run, thread_count
+from fastinit.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,9 +103,9 @@ def fill(
     True
     """
     if not isinstance(init, Initializer):
-        raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {init!r}")
+        raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {quoted(init)}")
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
-        raise TypeError(f"progress must be True, False, None or a function, got {progress!r}")
+        raise TypeError(f"progress must be True, False, None or a function, got {quoted(progress)}")
     if on_device(out):
         return _filled(out, init, seed, name, global_shape, global_offset, threads, progress)
     if threads is not None:
@@ -193,7 +194,7 @@ def array(
         and booleans too.
     device
         ``"cpu"``, or ``"cuda"`` for Numba's device array on the current GPU, which other libraries take by its
-        ``__cuda_array_interface__``. It needs numba-cuda: ``pip install 'fastinit[cuda]'``.
+        ``__cuda_array_interface__``. It needs numba-cuda: ``pip install 'fastinit-weights[cuda]'``.
     init, seed, name, threads, progress
         As for `fill`.
 
@@ -204,7 +205,7 @@ def array(
     dtype(bfloat16)
     """
     if device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {quoted(device)}")
     sizes = check_sizes("shape", shape if isinstance(shape, Iterable) else (shape,))
     out = (np.empty if device == "cpu" else empty)(sizes, dtype_of(dtype))
     return fill(out, init, seed=seed, name=name, threads=threads, progress=progress)
@@ -286,7 +287,7 @@ def dtype_of(dtype: Any) -> np.dtype[Any]:
     try:
         result: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"dtype must be a NumPy dtype or the name of one, got {dtype!r}") from None
+        raise TypeError(f"dtype must be a NumPy dtype or the name of one, got {quoted(dtype)}") from None
     return result
 
 
@@ -332,7 +333,7 @@ def _law(
         raise ValueError(f"out must not overlap itself, got strides {strides} for shape {shape}")
     law = init.rule(whole)
     if dtype.kind in "iub" and not isinstance(law, Constant):
-        raise TypeError(f"out of {dtype.name} takes only zeros, ones and constant, got {init!r}")
+        raise TypeError(f"out of {dtype.name} takes only zeros, ones and constant, got {quoted(init)}")
     return law
 
 

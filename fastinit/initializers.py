@@ -30,6 +30,7 @@ from fastinit.laws import (
 )
 from fastinit.matrices import Identity, Matrix, Orthogonal, Sparse
 from fastinit.moments import standard_moments
+from fastinit.text import quoted
 
 P = ParamSpec("P")
 Shape = Sequence[int]
@@ -191,7 +192,7 @@ def _scaled(std: float, depth: int | None, mup: float) -> float:
     """The std divided by sqrt(2 depth mup): the only place where depth and width multipliers become a factor."""
     multiplier = check_real("mup", mup)
     if multiplier <= 0:
-        raise ValueError(f"mup, the width relative to the base model's, must be above 0, got {mup!r}")
+        raise ValueError(f"mup, the width relative to the base model's, must be above 0, got {quoted(mup)}")
     if depth is not None:
         multiplier *= 2 * check_integer("depth", depth, 1)
     return std / math.sqrt(multiplier)  # by 1, and so exactly, where neither is given
@@ -336,7 +337,7 @@ def _scaling(
     check_layout(layout)
     check_integer("groups", groups, 1)
     if not isinstance(transposed, bool):
-        raise TypeError(f"transposed must be True or False, got {transposed!r}")
+        raise TypeError(f"transposed must be True or False, got {quoted(transposed)}")
 
     def rule(shape: Shape) -> Law:
         fan = max(fans(shape, layout, groups, transposed).reduce(mode), 1.0)  # an empty tensor may have a fan of 0
@@ -493,7 +494,7 @@ def _he(
     """The He family: variance gain**2 / fan."""
     if not isinstance(nonlinearity, str):  # a function could not be written down, nor parsed
         raise TypeError(
-            f"nonlinearity must be a name, got {nonlinearity!r}; for a function f use "
+            f"nonlinearity must be a name, got {quoted(nonlinearity)}; for a function f use "
             "variance_scaling(fastinit.gain(f) ** 2)"
         )
     factor = gain(nonlinearity, check_real("a", a))
@@ -709,7 +710,7 @@ def orthogonal(gain: float = 1.0, *, layout: str = "OI...") -> Rule:
     def rule(shape: Shape) -> Matrix:
         axes = axes_of(shape, layout)
         if not set(axes) - {"O", "N"}:
-            raise ValueError(f"orthogonal needs an axis beside the outputs', got shape {shape} as {layout!r}")
+            raise ValueError(f"orthogonal needs an axis beside the outputs', got shape {shape} as {quoted(layout)}")
         return Orthogonal(tuple(shape), factor, axes, delta=False)
 
     return rule
@@ -747,7 +748,9 @@ def delta_orthogonal(gain: float = 1.0, *, layout: str = "OI...") -> Rule:
     def rule(shape: Shape) -> Matrix:
         axes = _convolution("delta_orthogonal", shape, layout)
         if shape[axes.index("O")] < shape[axes.index("I")]:
-            raise ValueError(f"delta_orthogonal needs as many outputs as inputs or more, got {shape} as {layout!r}")
+            raise ValueError(
+                f"delta_orthogonal needs as many outputs as inputs or more, got {shape} as {quoted(layout)}"
+            )
         return Orthogonal(tuple(shape), factor, axes, delta=True)
 
     return rule
@@ -757,7 +760,9 @@ def _convolution(name: str, shape: Shape, layout: str) -> str:
     """The axes of a convolution's weight: one for outputs, one for inputs, and a receptive field."""
     axes = axes_of(shape, layout)
     if axes.count("O") != 1 or axes.count("I") != 1 or not set(axes) - set("OIN"):
-        raise ValueError(f"{name} needs one axis of outputs, one of inputs and a field, got {shape} as {layout!r}")
+        raise ValueError(
+            f"{name} needs one axis of outputs, one of inputs and a field, got {shape} as {quoted(layout)}"
+        )
     return axes
 
 
@@ -864,7 +869,7 @@ def sparse(sparsity: float, std: float = 0.01, *, layout: str = "OI") -> Rule:
     """
     share, spread = check_real("sparsity", sparsity), check_std(std)
     if not 0 <= share <= 1:
-        raise ValueError(f"sparsity must be in [0, 1], got {sparsity!r}")
+        raise ValueError(f"sparsity must be in [0, 1], got {quoted(sparsity)}")
     check_choice("layout", layout, ("OI", "IO"))
 
     def rule(shape: Shape) -> Matrix:
@@ -928,14 +933,14 @@ def parse(text: str, names: Mapping[str, float] | None = None) -> Initializer:
     0.01
     """
     if not isinstance(text, str):
-        raise TypeError(f"an initializer's text must be a string, got {text!r}")
+        raise TypeError(f"an initializer's text must be a string, got {quoted(text)}")
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"not the text of an initializer: {text!r}") from None
+        raise ValueError(f"not the text of an initializer: {quoted(text)}") from None
     call = ast.Call(node, [], []) if isinstance(node, ast.Name) else node
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
-        raise ValueError(f"an initializer is written as name(argument=value, ...), got {text!r}")
+        raise ValueError(f"an initializer is written as name(argument=value, ...), got {quoted(text)}")
     factory = _FACTORIES[check_choice("the initializer", call.func.id, _FACTORIES)]
     try:
         arguments = [_value(item, names) for item in call.args]
@@ -943,11 +948,11 @@ def parse(text: str, names: Mapping[str, float] | None = None) -> Initializer:
         if len(keywords) < len(call.keywords) or any(item.arg is None for item in call.keywords):
             raise ValueError("each argument must be given once, by its name")
     except (ValueError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"in {text!r}: {error}") from None
+        raise ValueError(f"in {quoted(text)}: {error}") from None
     try:
         return factory(*arguments, **keywords)
     except TypeError as error:
-        raise TypeError(f"in {text!r}: {error}") from None
+        raise TypeError(f"in {quoted(text)}: {error}") from None
 
 
 def _value(node: ast.expr, names: Mapping[str, float] | None) -> Any:
@@ -970,12 +975,12 @@ def _value(node: ast.expr, names: Mapping[str, float] | None) -> Any:
             and not node.keywords
         ):
             return math.sqrt(_number(node.args[0], names))
-    raise ValueError(f"{ast.unparse(node)!r} is not a literal value")
+    raise ValueError(f"{quoted(ast.unparse(node))} is not a literal value")
 
 
 def _number(node: ast.expr, names: Mapping[str, float] | None) -> float:
     """A value that can be computed with."""
     value = _value(node, names)
     if isinstance(value, (bool, str)):
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{quoted(value)} is not a number")
     return float(value) if isinstance(value, float) or abs(value) > 1 << 53 else value

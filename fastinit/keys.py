@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fastinit.text import quoted
+
 STREAM_FORMAT = 1
 """Version of the value contract: values change only together with this number."""
 
@@ -18,19 +20,19 @@ def check_integer(argument: str, value: Any, least: int, limit: int | None = Non
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{argument} must be an integer, got {value!r}") from None
+        raise TypeError(f"{argument} must be an integer, got {quoted(value)}") from None
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{argument} must be an integer, got {value!r}")
+        raise TypeError(f"{argument} must be an integer, got {quoted(value)}")
     if number < least or (limit is not None and number >= limit):
         allowed = f"{least} or more" if limit is None else f"in [{least}, 2**{limit.bit_length() - 1})"
-        raise ValueError(f"{argument} must be {allowed}, got {value!r}")
+        raise ValueError(f"{argument} must be {allowed}, got {quoted(value)}")
     return number
 
 
 def check_sizes(argument: str, sizes: Iterable[Any]) -> tuple[int, ...]:
     """A shape or an offset as a tuple of non-negative integers, or an error that names the argument."""
     if isinstance(sizes, (str, bytes)) or not isinstance(sizes, Iterable):
-        raise TypeError(f"{argument} must be a sequence of integers, got {sizes!r}")
+        raise TypeError(f"{argument} must be a sequence of integers, got {quoted(sizes)}")
     return tuple(check_integer(f"every size in {argument}", size, 0) for size in sizes)
 
 
@@ -73,9 +75,9 @@ def stream_of(name: str | int) -> int:
         try:
             text = name.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"name must be text that UTF-8 can encode, got {name!r}") from None
+            raise ValueError(f"name must be text that UTF-8 can encode, got {quoted(name)}") from None
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
     try:
         return check_integer("name", name, 0, 1 << 63)
     except TypeError:
-        raise TypeError(f"name must be a string or an integer, got {name!r}") from None
+        raise TypeError(f"name must be a string or an integer, got {quoted(name)}") from None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit.moments import Moments, exp, standard_moments
+from fastinit.text import quoted
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
@@ -30,15 +31,15 @@ def check_real(argument: str, value: Any, *, infinite: bool = False) -> float:
         If it is NaN, or infinite where that has no meaning.
     """
     if isinstance(value, (str, bytes)) or np.iscomplexobj(value) or np.ndim(value) != 0:
-        raise TypeError(f"{argument} must be a real number, got {value!r}")
+        raise TypeError(f"{argument} must be a real number, got {quoted(value)}")
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{argument} must be a real number, got {value!r}") from None
+        raise TypeError(f"{argument} must be a real number, got {quoted(value)}") from None
     except OverflowError:
         raise ValueError(f"{argument} must be finite, got an integer beyond any float") from None
     if math.isnan(number) or (math.isinf(number) and not infinite):
-        raise ValueError(f"{argument} must be {'a number' if infinite else 'finite'}, got {value!r}")
+        raise ValueError(f"{argument} must be {'a number' if infinite else 'finite'}, got {quoted(value)}")
     return number
 
 
@@ -46,7 +47,7 @@ def check_std(value: Any, argument: str = "std") -> float:
     """A standard deviation: finite, zero or more."""
     number = check_real(argument, value)
     if number < 0:
-        raise ValueError(f"{argument} must be 0 or more, got {value!r}")
+        raise ValueError(f"{argument} must be 0 or more, got {quoted(value)}")
     return number
 
 
@@ -195,7 +196,7 @@ class TruncatedNormal:
         for name, value in values.items():
             object.__setattr__(self, name, value)
         if self.parent_std == 0:
-            raise ValueError(f"std must be above 0 for a truncated normal, got {std!r}")
+            raise ValueError(f"std must be above 0 for a truncated normal, got {quoted(std)}")
         if not self.lower < self.upper:
             raise ValueError(f"lower must be below upper, got lower={self.lower}, upper={self.upper}")
         object.__setattr__(self, "_moments", standard_moments(*self.bounds))

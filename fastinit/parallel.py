@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from fastinit.keys import check_integer
+from fastinit.text import quoted
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by their size: one of no limit makes a thread whenever none is idle yet
 _guard = threading.Lock()
@@ -86,7 +87,7 @@ def thread_count(threads: int | None = None) -> int:
         if not text:
             return available_cpus()
         if not (text.isascii() and text.isdigit() and int(text) > 0):
-            raise ValueError(f"FASTINIT_NUM_THREADS must be a positive integer, got {text!r}")
+            raise ValueError(f"FASTINIT_NUM_THREADS must be a positive integer, got {quoted(text)}")
         return int(text)
     return check_integer("threads", threads, 1)
 

@@ -1,4 +1,4 @@
-"""Pictures of `verify`'s reports and of `propagate`'s layers: needs matplotlib (``pip install fastinit[plot]``)."""
+"""Pictures of `verify`'s reports and of `propagate`'s layers; they need matplotlib."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 try:
     from matplotlib.figure import Figure
 except ImportError:
-    raise ImportError("a plot needs matplotlib: pip install fastinit[plot]") from None
+    raise ImportError("a plot needs matplotlib: pip install fastinit-weights[plot]") from None
 
 from fastinit.initializers import brief
 from fastinit.laws import Floats

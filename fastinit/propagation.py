@@ -19,6 +19,7 @@ from fastinit.initializers import Initializer, normal
 from fastinit.keys import check_integer, check_sizes, key_of
 from fastinit.laws import Array
 from fastinit.matrices import Identity, Matrix
+from fastinit.text import quoted
 from fastinit.theory import CHANGED, EPSILON, Given, Stack, change_of, predict, rate_of, wandering
 
 SATURATED = 0.01  # a value whose derivative is smaller is saturated
@@ -251,7 +252,7 @@ def propagate(
     """
     for argument, value in (("init", init), ("bias", bias)):
         if not (isinstance(value, Initializer) or (argument == "bias" and value is None)):
-            raise TypeError(f"{argument} must be an initializer, such as fastinit.he_normal(), got {value!r}")
+            raise TypeError(f"{argument} must be an initializer, such as fastinit.he_normal(), got {quoted(value)}")
     f = named(activation, a)
     depth, batch = check_integer("depth", depth, 1), check_integer("batch", batch, 2)
     if isinstance(width, Sequence):
@@ -259,9 +260,9 @@ def propagate(
     else:
         widths = (check_integer("width", width, 1),) * (depth + 1)
     if len(widths) != depth + 1 or not all(widths):
-        raise ValueError(f"width must be one number or depth + 1 = {depth + 1} of them, 1 or more, got {width!r}")
+        raise ValueError(f"width must be one number or depth + 1 = {depth + 1} of them, 1 or more, got {quoted(width)}")
     if residual and len(set(widths)) > 1:
-        raise ValueError(f"a residual connection needs equal widths, got width={width!r}")
+        raise ValueError(f"a residual connection needs equal widths, got width={quoted(width)}")
     if batch_norm and layer_norm:
         raise ValueError("batch_norm and layer_norm exclude each other, got both")
     kernel = None if kernel is None else check_integer("kernel", kernel, 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastinit.moments import exp
+from fastinit.text import quoted
 
 # Gauss-Kronrod of 15 and 7 points on [-1, 1], QUADPACK's dqk15: nodes from the outermost to the middle, both weights
 _RULE = (
@@ -98,7 +99,9 @@ def _value(f: Callable[[float], Any], z: float) -> float:
     try:
         value = float(result)
     except (TypeError, ValueError):
-        raise TypeError(f"f must return a real number, got {result!r} of f = {_named(f)} at z = {z:.6g}") from None
+        raise TypeError(
+            f"f must return a real number, got {quoted(result)} of f = {_named(f)} at z = {z:.6g}"
+        ) from None
     if not math.isfinite(value * value):
         raise ValueError(f"f(z)**2 must be finite, got f(z) = {value} of f = {_named(f)} at z = {z:.6g}")
     return value

@@ -16,6 +16,7 @@ from fastinit.laws import Array, Constant, Law, check_real
 from fastinit.null import null_of
 from fastinit.parallel import thread_count
 from fastinit.significance import Evidence, Result, Summary, all_equal, look
+from fastinit.text import quoted
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def verify(
     """
     rate = check_real("alpha", alpha)
     if not 0 < rate < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha!r}")
+        raise ValueError(f"alpha must be in (0, 1), got {quoted(alpha)}")
     threads = thread_count(threads)
     values = as_array(array)
     law = law_of(init_or_law, values.shape if global_shape is None else check_sizes("global_shape", global_shape))
@@ -161,7 +162,9 @@ def law_of(init_or_law: Initializer | Law, shape: Sequence[int]) -> Law:
         return init_or_law.law(shape)
     if isinstance(init_or_law, Law):
         return init_or_law
-    raise TypeError(f"init_or_law must be an initializer or a law, such as fastinit.normal(), got {init_or_law!r}")
+    raise TypeError(
+        f"init_or_law must be an initializer or a law, such as fastinit.normal(), got {quoted(init_or_law)}"
+    )
 
 
 def as_array(array: Any) -> Array:
@@ -349,7 +352,7 @@ def verify_tensors(
         try:
             reports[name] = verify(array, law, alpha=alpha / len(tensors), threads=threads)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"tensor {name!r}: {error}") from None
+            raise type(error)(f"tensor {quoted(name)}: {error}") from None
     shared = shared_streams(reports)
     passed = not shared and all(report.passed for report in reports.values())
     return Checkpoint(passed, reports, shared, skipped, alpha)

@@ -298,10 +298,10 @@ def test_without_a_gpu_the_error_says_what_to_install() -> None:
     if INSTALLED and _cuda_is_available():
         pytest.skip("there is a GPU")
     out, kind = np.zeros(3, np.float32), RuntimeError if INSTALLED else ImportError
-    with pytest.raises(kind, match=r"pip install 'fastinit\[cuda\]'"):
+    with pytest.raises(kind, match=r"pip install 'fastinit-weights\[cuda\]'"):
         fi.array(3, fi.normal(), seed=0, name=0, device="cuda")
     for init in (fi.normal(), fi.ones()):
-        with pytest.raises(kind, match=r"pip install 'fastinit\[cuda\]'"):
+        with pytest.raises(kind, match=r"pip install 'fastinit-weights\[cuda\]'"):
             fi.fill(on_device(out), init, seed=0, name=0)
     assert not out.any()
 

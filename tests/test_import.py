@@ -22,6 +22,7 @@ OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotli
 
 # A module imports from those before it in this list alone. "" is the package itself.
 LAYERS = [
+    "text",
     "keys",
     "axes",
     "moments",

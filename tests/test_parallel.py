@@ -173,7 +173,7 @@ def test_a_bar_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setitem(sys.modules, "rich.progress", None)
     out = np.ones(3, np.float32)
-    with pytest.raises(ImportError, match=r"rich.*pip install fastinit\[cli\]"):
+    with pytest.raises(ImportError, match=r"rich.*pip install fastinit-weights\[cli\]"):
         fi.fill(out, fi.normal(), seed=0, name="w", progress=True)
     assert (out == 1).all()
 

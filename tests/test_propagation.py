@@ -493,7 +493,7 @@ def test_a_picture_without_matplotlib_is_refused_in_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""  # before anything is computed
-    assert done.stderr == "fastinit: a plot needs matplotlib: pip install fastinit[plot]\n"
+    assert done.stderr == "fastinit: a plot needs matplotlib: pip install fastinit-weights[plot]\n"
 
 
 def test_the_page_of_scenarios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,10 +48,11 @@ from fastinit.kernels.numerics import (
     to_float16,
 )
 from fastinit.kernels.philox import philox
+from fastinit.text import quoted
 
 cuda: Any = importlib.import_module("numba.cuda")  # which has no types
 SIMULATED = bool(vars(config)["ENABLE_CUDASIM"])
-INSTALL = "pip install 'fastinit[cuda]' (or 'fastinit[cuda13]' for the wheels of CUDA 13)"
+INSTALL = "pip install 'fastinit-weights[cuda]' (or 'fastinit-weights[cuda13]' for the wheels of CUDA 13)"
 
 
 class ConstantDraw(NamedTuple):
@@ -385,10 +386,10 @@ def ptx(law_kind: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
         If there is no such kernel.
     """
     if law_kind not in KINDS:
-        raise ValueError(f"law_kind must be one of {', '.join(KINDS)}, got {law_kind!r}")
+        raise ValueError(f"law_kind must be one of {', '.join(KINDS)}, got {quoted(law_kind)}")
     law_class, floats = KINDS[law_kind], ("float16", "bfloat16", "float32", "float64")
     if dtype not in floats and law_class is not ConstantDraw:
-        raise ValueError(f"dtype must be one of {', '.join(floats)}, got {dtype!r}")
+        raise ValueError(f"dtype must be one of {', '.join(floats)}, got {quoted(dtype)}")
     check_installed()
     if SIMULATED:
         raise RuntimeError("the simulator of CUDA (NUMBA_ENABLE_CUDASIM=1) compiles no PTX")

@@ -1,0 +1,37 @@
+"""Text of others in text of ours: quoted in one short line, with nothing in it that a terminal would obey."""
+
+from __future__ import annotations
+
+QUOTED = 200  # characters of a quotation
+_BITS = 3 * QUOTED  # of an integer that is quoted digit by digit: Python refuses to write very long ones
+
+
+def printable(text: str) -> str:
+    r"""Return the text with every character escaped that is not printed as itself: controls, newlines, overrides.
+
+    Examples
+    --------
+    >>> printable("w\x1b[2J\n")
+    'w\\x1b[2J\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def quoted(value: object) -> str:
+    """Return the value's repr, printable and cut after `QUOTED` characters.
+
+    Examples
+    --------
+    >>> quoted("fan_in"), len(quoted("x" * 1000))
+    ("'fan_in'", 203)
+    """
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value[: QUOTED + 1] if isinstance(value, (str, bytes)) else value)
+    except Exception:  # an object's own
+        text = f"<{type(value).__name__}>"
+    text = printable(text)
+    return text if len(text) <= QUOTED else text[:QUOTED] + "..."
