@@ -468,13 +468,13 @@ def _tiles(
 def _draw(tiles: Tiles, out: np.ndarray[Any, Any], key: np.uint64, stream: np.uint64, threads: int) -> Jobs:
     """The tasks that draw this very array: of `TASK_BYTES` at most, and so small that every thread gets some."""
     kernel, draw, target, plan, inner, axes, total = tiles
-    address, size = _address(out), out.nbytes
+    size = out.nbytes
     most = TASK_BYTES if threads == 1 else max(LEAST_TASK_BYTES, min(TASK_BYTES, size // (4 * threads)))
     step = max(1, most * total // size)
 
     def task(k: int) -> int:
         first, last = k * step, min((k + 1) * step, total)
-        kernel(draw, target, plan, inner, axes, _scratch(), address, key, stream, first, last)
+        kernel(draw, target, plan, inner, axes, _scratch(), _address(out), key, stream, first, last)
         return size * last // total - size * first // total
 
     return task, -(-total // step)

@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import os
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 from fastinit.keys import check_integer
 from fastinit.text import quoted
 
-_pools: dict[int, ThreadPoolExecutor] = {}  # by their size: one of no limit makes a thread whenever none is idle yet
-_guard = threading.Lock()
+
+class _Helpers:
+    """Threads that wait for a `run` to help with: as many as any run had use for so far.
+
+    A signal handler may fill while the thread that it interrupts stands anywhere in here. So nothing waits for a lock:
+    a queue's ``put`` may be entered again, and a dictionary gives each place to one caller.
+    """
+
+    def __init__(self) -> None:
+        self.calls: queue.SimpleQueue[_Run] = queue.SimpleQueue()
+        self.places: dict[int, object] = {}  # one for every thread
+
+    def call(self, job: _Run, count: int) -> None:
+        """Ask ``count`` threads to help; fewer come where the system refuses to start them."""
+        if len(self.places) < count:
+            me = object()
+            for place in range(count):
+                if self.places.setdefault(place, me) is me and not self._start(place):
+                    break
+        for _ in range(min(count, len(self.places))):
+            self.calls.put(job)
+
+    def _start(self, place: int) -> bool:
+        """Start a thread, if the system allows."""
+        try:
+            # not threading.Thread, whose start waits for ever for a thread that has no memory to begin with
+            _thread.start_new_thread(self._serve, (place,))
+        except (RuntimeError, MemoryError):  # a limit on processes or memory; or the interpreter's exit
+            self.places.pop(place, None)
+            return False
+        return True
+
+    def _serve(self, place: int) -> None:
+        """Help with one run after the other."""
+        try:
+            while True:
+                self.calls.get().help()
+        finally:
+            self.places.pop(place, None)
+
+
+_helpers = _Helpers()
 
 
 def _forget() -> None:
-    """In a forked child: the parent's threads do not exist there, and its lock may be held by one of them."""
-    global _pools, _guard
-    _pools, _guard = {}, threading.Lock()
+    """In a forked child: the parent's threads do not exist there, and its locks may be held by one of them."""
+    global _helpers
+    _helpers = _Helpers()
 
 
 if hasattr(os, "register_at_fork"):
@@ -93,10 +134,10 @@ def thread_count(threads: int | None = None) -> int:
 
 
 def run(task: Callable[[int], int], count: int, threads: int, report: Callable[[int], object] | None = None) -> None:
-    """Call ``task(k)`` for every k in [0, count), on so many threads at once, the calling one among them.
+    """Call ``task(k)`` for every k in [0, count), on up to ``threads`` threads at once, the calling one among them.
 
     Every thread takes the next k as it becomes free. The first exception stops the rest, an interrupt of the calling
-    thread included, and is raised when no task runs any more.
+    thread included, and is raised when no task runs any more. Threads that cannot be started are done without.
 
     Parameters
     ----------
@@ -105,35 +146,46 @@ def run(task: Callable[[int], int], count: int, threads: int, report: Callable[[
     report
         Called on the calling thread with the sum of what was done so far, after each of its own tasks and at the end.
     """
-    state = _State(task, count)
-    helpers = _submit(state, min(threads, count) - 1, threads - 1)
-    try:
-        while state.step():
-            if report is not None:
-                report(state.done)
-    except BaseException as error:
-        state.stop(error)
-    state.wait(helpers)
-    if state.error is not None:
-        raise state.error
+    job, helpers = _Run(task, count), min(threads, count) - 1
+    while True:
+        try:
+            if helpers > 0:
+                wanted, helpers = helpers, 0
+                _helpers.call(job, wanted)
+            while job.step():
+                if report is not None:
+                    report(job.done)
+            job.wait()
+            break
+        except BaseException as error:  # an interrupt of the wait, too: it stops the others, and they are waited for
+            job.error = job.error or error
+    job.task = _nothing  # a helper that comes too late must not keep the memory
+    if job.error is not None:
+        raise job.error
     if report is not None:
-        report(state.done)
+        report(job.done)
 
 
-class _State:
+def _nothing(_: int) -> int:
+    """Do no task."""
+    return 0
+
+
+class _Run:
     """What the threads of one `run` share."""
 
     def __init__(self, task: Callable[[int], int], count: int) -> None:
         self.task, self.count = task, count
-        self.next = self.done = 0
-        self.error: BaseException | None = None
+        self.next = self.done = self.helping = 0
+        self.error: BaseException | None = None  # set without the lock: once it is, nobody begins another task
         self.lock = threading.Lock()
+        self.alone = threading.Event()
 
     def step(self) -> bool:
         """Do the next task; False when there is none left."""
         with self.lock:
             k = self.next
-            if k >= self.count:
+            if k >= self.count or self.error is not None:
                 return False
             self.next += 1
         amount = self.task(k)
@@ -141,40 +193,28 @@ class _State:
             self.done += amount
         return True
 
-    def stop(self, error: BaseException) -> None:
-        """Let nobody begin another task."""
-        with self.lock:
-            self.next = self.count
-            self.error = self.error or error
-
     def help(self) -> None:
-        """The loop of a helping thread."""
+        """Take part, on a thread of `_Helpers`, unless there is nothing left to do."""
+        with self.lock:
+            if self.next >= self.count or self.error is not None:
+                return
+            self.helping += 1
         try:
             while self.step():
                 pass
         except BaseException as error:
-            self.stop(error)
+            self.error = self.error or error
+        finally:
+            with self.lock:
+                self.helping -= 1
+                if not self.helping:
+                    self.alone.set()
 
-    def wait(self, helpers: list[Future[None]]) -> None:
-        """Until no helper runs any more; an interrupt meanwhile stops them first, and is kept."""
-        while helpers:
-            try:
-                if not helpers[-1].cancel():  # one that the pool has not started yet has nothing to do
-                    helpers[-1].result()
-                helpers.pop()
-            except BaseException as error:
-                self.stop(error)
-
-
-def _submit(state: _State, helpers: int, most: int) -> list[Future[None]]:
-    """Ask the pool for helpers; none where it is shut down, at the interpreter's exit."""
-    if helpers < 1:
-        return []
-    with _guard:
-        pool = _pools.get(most)
-        if pool is None:
-            pool = _pools[most] = ThreadPoolExecutor(most, "fastinit")
-    try:
-        return [pool.submit(state.help) for _ in range(helpers)]
-    except RuntimeError:
-        return []
+    def wait(self) -> None:
+        """Wait until nobody helps; once there is no task left, nobody begins to."""
+        while True:
+            with self.lock:
+                if not self.helping:
+                    return
+                self.alone.clear()
+            self.alone.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import inspect
 import math
 import multiprocessing
@@ -311,12 +312,128 @@ def test_quota(files: dict[str, str], quota: float, tmp_path: Path, monkeypatch:
     assert inspect.unwrap(parallel._quota)() == quota  # whatever caches it
 
 
-def test_repeated_fills_leave_no_threads() -> None:
-    out = np.empty(MIB, np.float32)
-    before = threading.active_count()
-    for _ in range(200):
-        fi.fill(out, fi.normal(), seed=0, name="w", threads=4)
-    assert threading.active_count() <= before + 3
+SEVERAL_SIZES = """
+import os, sys
+import numpy as np, fastinit as fi
+out = np.empty(1 << 21, np.float32)
+fi.fill(out, fi.normal(), seed=0, name="w", threads=1)
+before = len(os.listdir("/proc/self/task"))
+for threads in [*range(1, 12), *range(12, 1, -2), 12] * 5:
+    fi.fill(out, fi.normal(), seed=0, name="w", threads=threads)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's list of threads")
+def test_there_are_no_more_threads_than_one_fill_had_use_for() -> None:
+    assert in_child(SEVERAL_SIZES) == ["11"]
+
+
+@pytest.mark.parametrize("started", [0, 1, 3])
+def test_threads_that_cannot_be_started_are_done_without(
+    started: int, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on processes is met half-way; those that did start are late."""
+    start, left = _thread.start_new_thread, [started]
+
+    def limited(*arguments: Any) -> Any:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        return start(*arguments)
+
+    monkeypatch.setattr(parallel, "_helpers", parallel._Helpers())
+    monkeypatch.setattr(_thread, "start_new_thread", limited)
+    seen: list[int] = []
+
+    def late(k: int) -> int:
+        time.sleep(0.002)
+        seen.append(k)
+        return 1
+
+    parallel.run(late, 50, 9)
+    assert sorted(seen) == list(range(50))  # when it returns, everything is done
+    assert len(parallel._helpers.places) == started
+    assert drawn(threads=9) == expected
+
+
+LIMITED = """
+import resource
+import numpy as np, fastinit as fi
+from pathlib import Path
+expected = fi.array({count}, fi.truncated_normal(), seed=1, name="w", threads=1)
+out = np.zeros({count}, np.float32)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (40 << 20), -1))  # the stacks of some threads
+for _ in range(20):
+    out[:] = 0
+    fi.fill(out, fi.truncated_normal(), seed=1, name="w", threads=60)
+    assert (out == expected).all()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's limit on addresses")
+def test_a_limit_on_memory_leaves_no_thread_behind() -> None:
+    assert in_child(LIMITED.format(count=COUNT)) == ["done"]
+
+
+IN_A_HANDLER = """
+import itertools, signal
+import numpy as np, fastinit as fi
+expected = fi.array({count}, fi.normal(), seed=1, name="w", threads=1)
+inside = [0]
+def handler(number, frame):
+    if inside[0] < 2:  # handlers interrupt each other as well
+        inside[0] += 1
+        assert (fi.array({count}, fi.normal(), seed=1, name="w", threads=3) == expected).all()
+        inside[0] -= 1
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0007)
+for _ in range(2000):
+    out = fi.array({count}, fi.normal(), seed=1, name="w", threads=3)
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert (out == expected).all()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+def test_a_signal_handler_may_fill_while_the_thread_that_it_interrupts_fills() -> None:
+    assert in_child(IN_A_HANDLER.format(count=1 << 17)) == ["done"]
+
+
+def test_a_second_interrupt_waits_for_the_others_too() -> None:
+    running = [0]
+
+    class Interrupting(threading.Event):
+        """A wait that is interrupted again and again."""
+
+        times = 3
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if self.times:
+                self.times -= 1
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    caller, begun = threading.get_ident(), threading.Event()
+
+    def task(k: int) -> int:
+        if threading.get_ident() == caller:
+            begun.wait()
+            raise KeyboardInterrupt
+        running[0] += 1
+        begun.set()
+        time.sleep(0.2)
+        running[0] -= 1
+        return 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "Event", Interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            parallel.run(task, 8, 3)
+    assert running == [0]
 
 
 PEAK = """
