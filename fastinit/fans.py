@@ -186,7 +186,7 @@ _SAME = {
     "logsigmoid": "log_sigmoid",
 }
 _GAINS = {
-    # torch's table
+    # torch's table; literals as those below, since what is computed here would be rounded as the importing thread does
     "linear": 1.0,
     "conv1d": 1.0,
     "conv2d": 1.0,
@@ -195,10 +195,10 @@ _GAINS = {
     "conv_transpose2d": 1.0,
     "conv_transpose3d": 1.0,
     "sigmoid": 1.0,
-    "tanh": 5 / 3,
-    "relu": math.sqrt(2),
-    "leaky_relu": math.sqrt(2),  # with a slope of 0
-    "selu": 3 / 4,
+    "tanh": 1.6666666666666667,
+    "relu": 1.4142135623730951,
+    "leaky_relu": 1.4142135623730951,  # with a slope of 0
+    "selu": 0.75,
     # exact, by mpmath; literals, since they decide values, and a library's tanh differs between processors
     "celu": 1.2451983007007066,
     "elu": 1.2451983007007066,

@@ -15,8 +15,9 @@ import numpy as np
 from fastinit.axes import Axis, merged
 from fastinit.bars import bar
 from fastinit.device import Buffer, empty, on_device
+from fastinit.environment import in_default
 from fastinit.initializers import Initializer, Shape
-from fastinit.keys import check_integer, check_sizes, key_of, stream_of
+from fastinit.keys import MOST_ELEMENTS, check_integer, check_shape, check_sizes, key_of, stream_of
 from fastinit.laws import Constant, Law
 from fastinit.matrices import Matrix, Places
 from fastinit.parallel import run, thread_count
@@ -34,12 +35,12 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")  # the dtypes that take d
 
 _own = threading.local()
 
-MOST_ELEMENTS = 1 << 52  # of a tensor: an element's retries have a block of their own
 STREAMING_BYTES = 4 << 20  # a buffer from this size on does not stay in the cache: it is stored past it
 TASK_BYTES = 8 << 20  # a thread's task: a few milliseconds, so that an interrupt is answered soon
 LEAST_TASK_BYTES = 256 << 10  # below, a second thread costs more than it brings
 
 
+@in_default
 def fill(
     out: Array,
     init: Initializer,
@@ -104,15 +105,14 @@ def fill(
     """
     if not isinstance(init, Initializer):
         raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {quoted(init)}")
-    if progress is not None and not isinstance(progress, bool) and not callable(progress):
-        raise TypeError(f"progress must be True, False, None or a function, got {quoted(progress)}")
+    _check_progress(progress)
     if on_device(out):
         return _filled(out, init, seed, name, global_shape, global_offset, threads, progress)
     if threads is not None:
         threads = thread_count(threads)
     key, stream = np.uint64(key_of(seed)), np.uint64(stream_of(name))
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out must be a NumPy array without a mask, got {type(out).__name__}")
     shape, offset = _region(out.shape, global_shape, global_offset)
     content = _content(init, out.dtype, out.strides, out.shape, shape, offset)
     if not out.flags.writeable:
@@ -128,9 +128,10 @@ def fill(
         jobs = _draw(content, out, key, stream, threads)
     elif isinstance(content, Matrix):
         threads, inside = (1, threads) if content.one_by_one else (threads, 1)
-        jobs = _pieces(out, content, offset, _Source(shape, key, stream, inside), threads)
+        _check_room(init, shape, content.room(out, threads))
+        jobs = _pieces(np.asarray(out), content, offset, _Source(shape, key, stream, inside), threads)
     else:
-        jobs = _slices(out, content)
+        jobs = _slices(np.asarray(out), content)
     _work(*jobs, out.nbytes, threads, progress)
     return out
 
@@ -206,11 +207,12 @@ def array(
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', got {quoted(device)}")
-    sizes = check_sizes("shape", shape if isinstance(shape, Iterable) else (shape,))
+    sizes = check_shape("shape", shape if isinstance(shape, Iterable) else (shape,))
     out = (np.empty if device == "cpu" else empty)(sizes, dtype_of(dtype))
     return fill(out, init, seed=seed, name=name, threads=threads, progress=progress)
 
 
+@in_default
 def words(
     count: int, *, seed: int, name: str | int, start: int = 0, threads: int | None = None
 ) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -237,6 +239,7 @@ def words(
     return out
 
 
+@in_default
 def warmup(progress: Progress = None) -> int:
     """Compile every kernel that there is, or load it where that was done before; how many there are.
 
@@ -257,6 +260,7 @@ def warmup(progress: Progress = None) -> int:
     from fastinit.kernels.cpu import fill_tiles
     from fastinit.kernels.draws import DRAW, PROPOSE, WordsDraw
 
+    _check_progress(progress)
     laws = {**DRAW, **PROPOSE}
     kernels = [
         (law, real) for law in laws for real in (np.float32, np.float64) if (law, real) != (WordsDraw, np.float64)
@@ -286,7 +290,7 @@ def dtype_of(dtype: Any) -> np.dtype[Any]:
         raise TypeError("dtype must be named, got None")
     try:
         result: np.dtype[Any] = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # the last of a text that looks like a structure
         raise TypeError(f"dtype must be a NumPy dtype or the name of one, got {quoted(dtype)}") from None
     return result
 
@@ -338,14 +342,36 @@ def _law(
 
 
 def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...], size: int) -> bool:
-    """Whether two elements may share memory: some axis steps less far than those of shorter strides reach."""
-    reach = size
-    for stride, count in sorted(
-        (abs(stride), count) for stride, count in zip(strides, shape, strict=True) if count > 1
-    ):
-        if stride < reach:
+    """Whether two elements share memory."""
+    axes = sorted((abs(stride), count - 1) for stride, count in zip(strides, shape, strict=True) if count > 1)
+    reach = [size - 1]  # how far apart the first bytes of elements are at most that differ in shorter strides, and more
+    for stride, most in axes:
+        reach.append(reach[-1] + stride * most)
+    if all(stride > shorter for (stride, _), shorter in zip(axes, reach, strict=False)):
+        return False
+    return not axes[0][0] or _meet(axes, reach)
+
+
+def _meet(axes: list[tuple[int, int]], reach: list[int]) -> bool:
+    """Whether steps along some axes, (stride, most steps), lead to less than an element's size from where they began.
+
+    Steps along the longest strides are tried first, as far as the others can make up for them. In general this is a
+    knapsack problem: after some 1e5 trials the answer is yes.
+    """
+    todo, trials = [(len(axes), 0, False)], 0
+    while todo:
+        axis, away, moved = todo.pop()
+        if axis == 0:
+            if moved:
+                return True
+            continue
+        stride, most = axes[axis - 1]
+        first = max(-most if moved else 0, -((reach[axis - 1] + away) // stride))  # the first move may be a forward one
+        last = min(most, (reach[axis - 1] - away) // stride)
+        trials += max(0, last - first + 1)
+        if trials > 100_000:
             return True
-        reach += stride * (count - 1)
+        todo += [(axis - 1, away + steps * stride, moved or steps != 0) for steps in range(first, last + 1)]
     return False
 
 
@@ -356,10 +382,10 @@ def _region(
     if global_shape is None:
         if global_offset is not None:
             raise ValueError(
-                f"global_offset needs a global_shape, got global_offset={tuple(global_offset)} without one"
+                f"global_offset needs a global_shape, got global_offset={quoted(global_offset)} without one"
             )
         return tuple(shape), (0,) * len(shape)
-    whole = check_sizes("global_shape", global_shape)
+    whole = check_shape("global_shape", global_shape)
     offset = (0,) * len(whole) if global_offset is None else check_sizes("global_offset", global_offset)
     if not len(whole) == len(offset) == len(shape):
         raise ValueError(
@@ -369,9 +395,21 @@ def _region(
         raise ValueError(
             f"out of shape {tuple(shape)} at global_offset {offset} does not lie within global_shape {whole}"
         )
-    if math.prod(whole) > MOST_ELEMENTS:
-        raise ValueError(f"a tensor must have at most 2**52 elements, got global_shape {whole}")
     return whole, offset
+
+
+def _check_progress(progress: Any) -> None:
+    """Refuse what nothing can be reported to."""
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise TypeError(f"progress must be True, False, None or a function, got {quoted(progress)}")
+
+
+def _check_room(init: Initializer, shape: Shape, size: int) -> None:
+    """Refuse a matrix that needs more memory beside itself than there is, before any of it is made."""
+    try:
+        np.empty(size, np.uint8)
+    except (MemoryError, ValueError):
+        raise MemoryError(f"{init} of shape {shape} needs {size / 1e9:.3g} GB at once beside the array") from None
 
 
 Jobs = tuple[Callable[[int], int], int]  # a task by its number, and how many there are
@@ -443,7 +481,6 @@ class Tiles(NamedTuple):
     total: int  # tiles
 
 
-@lru_cache(maxsize=1024)
 def _tiles(
     prepared: Prepared,
     shape: tuple[int, ...],

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec
 
+from fastinit.environment import in_default
 from fastinit.fans import MODES, axes_of, check_choice, check_layout, fans, gain
-from fastinit.keys import check_integer, check_sizes
+from fastinit.keys import check_integer, check_shape, exactly
 from fastinit.laws import (
     Constant,
     Law,
@@ -39,14 +40,22 @@ Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["uniform", "normal", "truncated_normal"]
 
 _FACTORIES: dict[str, Callable[..., Initializer]] = {}
+_BUILDS: dict[str, tuple[Callable[..., Rule], Mapping[str, inspect.Parameter]]] = {}  # what makes the rules of each
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Initializer:
     """A rule that gives each tensor its law, or makes it as a whole; made by the factories of this module.
 
-    Two initializers are equal when they are the same factory with the same arguments. The repr is the text that
-    `parse` reads back.
+    Two initializers are equal when they are the same factory with the same arguments, of which 0.0 and -0.0 are two.
+    The repr is the text that `parse` reads back.
+
+    Parameters
+    ----------
+    factory
+        A factory's name.
+    arguments
+        Its arguments, as pairs of a name and a value; those that are the defaults are left out.
 
     Examples
     --------
@@ -57,9 +66,28 @@ class Initializer:
     """
 
     factory: str
-    arguments: tuple[tuple[str, Any], ...]  # those that differ from the defaults
-    rule: Rule = field(compare=False)
+    arguments: tuple[tuple[str, Any], ...]
+    rule: Rule = field(init=False, compare=False)  # made of the others, so that equal ones cannot have different rules
+    _key: tuple[Any, ...] = field(init=False, compare=False)
 
+    @in_default
+    def __post_init__(self) -> None:
+        build, parameters = _BUILDS[check_choice("factory", self.factory, _BUILDS)]
+        given = dict(self.arguments)
+        rule = build(**given)
+        plain = {name: _plain(given[name]) for name in parameters if name in given}
+        changed = tuple(one for one in plain.items() if exactly(one[1]) != exactly(parameters[one[0]].default))
+        key = (build.__name__, tuple((name, exactly(value)) for name, value in changed))
+        for name, value in zip(("factory", "arguments", "rule", "_key"), (key[0], changed, rule, key), strict=True):
+            object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return self._key == other._key if isinstance(other, Initializer) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @in_default
     def law(self, global_shape: Shape) -> Law:
         """The law of the elements of a tensor of this shape.
 
@@ -81,7 +109,7 @@ class Initializer:
         >>> he_normal().law((256, 128)).std
         0.125
         """
-        found = self.rule(check_sizes("global_shape", global_shape))
+        found = self.rule(check_shape("global_shape", global_shape))
         if isinstance(found, Matrix):
             raise TypeError(
                 f"{self} has no law: the elements of its tensors depend on each other; make the tensor, with "
@@ -92,12 +120,8 @@ class Initializer:
     def __repr__(self) -> str:
         return f"{self.factory}({', '.join(f'{name}={value!r}' for name, value in self.arguments)})"
 
-    def __reduce__(self) -> tuple[Callable[..., Initializer], tuple[str, tuple[tuple[str, Any], ...]]]:
-        return _remake, (self.factory, self.arguments)
-
-
-def _remake(factory: str, arguments: tuple[tuple[str, Any], ...]) -> Initializer:
-    return _FACTORIES[factory](**dict(arguments))
+    def __reduce__(self) -> tuple[type[Initializer], tuple[str, tuple[tuple[str, Any], ...]]]:
+        return Initializer, (self.factory, self.arguments)
 
 
 def _initializer(build: Callable[P, Rule]) -> Callable[P, Initializer]:
@@ -106,14 +130,15 @@ def _initializer(build: Callable[P, Rule]) -> Callable[P, Initializer]:
 
     @functools.wraps(build)
     def factory(*args: P.args, **kwargs: P.kwargs) -> Initializer:
-        rule = build(*args, **kwargs)
-        bound = signature.bind(*args, **kwargs).arguments
-        changed = {name: value for name, value in bound.items() if signature.parameters[name].default != value}
-        ordered = tuple((name, _plain(changed[name])) for name in signature.parameters if name in changed)
-        return Initializer(build.__name__, ordered, rule)
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{build.__name__}: {error}") from None
+        return Initializer(build.__name__, tuple(given.items()))
 
     factory.__signature__ = signature.replace(return_annotation=Initializer)  # type: ignore[attr-defined]
     _FACTORIES[build.__name__] = factory
+    _BUILDS[build.__name__] = build, signature.parameters
     return factory
 
 
@@ -121,7 +146,7 @@ def _plain(value: Any) -> Any:
     """An argument as its repr should show it: numbers of other kinds as Python's own."""
     if hasattr(value, "item"):
         return value.item()
-    return value if isinstance(value, (bool, int, float, str)) else float(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else float(value)
 
 
 def _everywhere(law: Law) -> Rule:
@@ -136,7 +161,8 @@ def constant(value: float) -> Rule:
     Parameters
     ----------
     value
-        A finite number; for an integer or boolean tensor it must be one of its values.
+        A finite number, which an integer tensor gets to the last digit; it must be one of an integer or boolean
+        tensor's values.
 
     Examples
     --------
@@ -882,14 +908,10 @@ def sparse(sparsity: float, std: float = 0.01, *, layout: str = "OI") -> Rule:
 
 glorot_uniform, glorot_normal, glorot_truncated_normal = xavier_uniform, xavier_normal, xavier_truncated_normal
 kaiming_uniform, kaiming_normal, kaiming_truncated_normal = he_uniform, he_normal, he_truncated_normal
-_FACTORIES.update(
-    {
-        alias + _name.removeprefix(family): _factory
-        for family, alias in (("xavier", "glorot"), ("he_", "kaiming_"))
-        for _name, _factory in list(_FACTORIES.items())
-        if _name.startswith(family)
-    }
-)
+for _family, _alias in (("xavier_", "glorot_"), ("he_", "kaiming_")):
+    for _name in [name for name in _FACTORIES if name.startswith(_family)]:
+        _other = _alias + _name.removeprefix(_family)
+        _FACTORIES[_other], _BUILDS[_other] = _FACTORIES[_name], _BUILDS[_name]
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,

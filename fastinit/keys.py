@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from dataclasses import fields
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,39 @@ from fastinit.text import quoted
 
 STREAM_FORMAT = 1
 """Version of the value contract: values change only together with this number."""
+
+MOST_AXES = 64  # NumPy's limit
+MOST_ELEMENTS = 1 << 52  # of a tensor: an element's retries have a block of their own
+
+
+class Exact:
+    """Equality and hash of a frozen dataclass by its compared fields, where 0.0 is not -0.0.
+
+    To be declared with ``eq=False``: with the equality of a dataclass, a cache that has met one zero would give its
+    results for the other.
+    """
+
+    def _exact(self) -> tuple[Any, ...]:
+        return tuple(exactly(getattr(self, one.name)) for one in fields(self) if one.compare)  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._exact() == other._exact()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._exact()))
+
+
+def exactly(value: Any) -> Any:
+    """Return what tells a value from every other one: a zero with its sign, which no comparison sees.
+
+    Examples
+    --------
+    >>> exactly(0.0) == exactly(-0.0), exactly(0.0) == exactly(0), exactly(2.0) == exactly(2)
+    (False, True, True)
+    """
+    return (0, math.copysign(1.0, value)) if isinstance(value, (int, float)) and value == 0 else value
 
 
 def check_integer(argument: str, value: Any, least: int, limit: int | None = None) -> int:
@@ -30,10 +66,21 @@ def check_integer(argument: str, value: Any, least: int, limit: int | None = Non
 
 
 def check_sizes(argument: str, sizes: Iterable[Any]) -> tuple[int, ...]:
-    """A shape or an offset as a tuple of non-negative integers, or an error that names the argument."""
-    if isinstance(sizes, (str, bytes)) or not isinstance(sizes, Iterable):
+    """A shape or an offset as a tuple of integers in [0, 2**63), or an error that names the argument."""
+    if isinstance(sizes, (str, bytes, Set)) or not isinstance(sizes, Iterable):
         raise TypeError(f"{argument} must be a sequence of integers, got {quoted(sizes)}")
-    return tuple(check_integer(f"every size in {argument}", size, 0) for size in sizes)
+    found = tuple(check_integer(f"every size in {argument}", size, 0, 1 << 63) for size in islice(sizes, MOST_AXES + 1))
+    if len(found) > MOST_AXES:
+        raise ValueError(f"{argument} must have at most {MOST_AXES} axes, got more")
+    return found
+
+
+def check_shape(argument: str, sizes: Iterable[Any]) -> tuple[int, ...]:
+    """A tensor's shape, of at most 2**52 elements, or an error that names the argument."""
+    shape = check_sizes(argument, sizes)
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(f"a tensor must have at most 2**52 elements, got {argument} {shape}")
+    return shape
 
 
 def key_of(seed: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -10,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastinit.environment import in_default
+from fastinit.keys import Exact
 from fastinit.moments import Moments, exp, standard_moments
 from fastinit.text import quoted
 
@@ -51,25 +55,31 @@ def check_std(value: Any, argument: str = "std") -> float:
     return number
 
 
-@dataclass(frozen=True)
-class Constant:
-    """Every element is ``value``.
+@dataclass(frozen=True, eq=False)
+class Constant(Exact):
+    """Every element is ``value``: a float, or an integer, which stays one.
 
     Examples
     --------
     >>> Constant(2.0).std
     0.0
+    >>> Constant(2**53 + 1)  # no float
+    Constant(value=9007199254740993)
     """
 
     value: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", check_real("value", self.value))
+        value: Any = self.value
+        number = check_real("value", value)
+        with suppress(TypeError):
+            number = operator.index(value)
+        object.__setattr__(self, "value", number)
 
     @property
     def mean(self) -> float:
         """The value."""
-        return self.value
+        return float(self.value)
 
     @property
     def std(self) -> float:
@@ -79,15 +89,15 @@ class Constant:
     @property
     def support(self) -> tuple[float, float]:
         """The closed interval that holds the value."""
-        return self.value, self.value
+        return float(self.value), float(self.value)
 
     def cdf(self, x: ArrayLike) -> Floats:
         """P(X <= x), a step."""
         return np.asarray(np.asarray(x, np.float64) >= self.value, np.float64)
 
 
-@dataclass(frozen=True)
-class Uniform:
+@dataclass(frozen=True, eq=False)
+class Uniform(Exact):
     """Uniform on [low, high].
 
     Examples
@@ -129,8 +139,8 @@ class Uniform:
         return np.asarray(np.clip((np.asarray(x, np.float64) - self.low) / (self.high - self.low), 0.0, 1.0))
 
 
-@dataclass(frozen=True)
-class Normal:
+@dataclass(frozen=True, eq=False)
+class Normal(Exact):
     """Normal with this mean and standard deviation.
 
     Examples
@@ -160,8 +170,8 @@ class Normal:
         return np.asarray(ndtr((np.asarray(x, np.float64) - self.mean) / self.std))
 
 
-@dataclass(frozen=True, init=False, repr=False)
-class TruncatedNormal:
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class TruncatedNormal(Exact):
     """A normal of this mean and std, conditioned on [lower, upper].
 
     ``mean`` and ``std`` of the constructor are the parent's, kept as ``parent_mean`` and ``parent_std``; the properties
@@ -227,6 +237,7 @@ class TruncatedNormal:
         return self.lower, self.upper
 
     @cached_property
+    @in_default
     def proposal(self) -> Proposal:
         """What rejection draws from; part of the value contract, since it decides which words an element sees.
 

@@ -54,25 +54,44 @@ class Orthogonal:
         """An axis, and how far along it one piece of the work goes: one weight of a stack."""
         return (self.axes.index("N"), 1) if "N" in self.axes else (0, out.shape[0])
 
+    def room(self, out: Array, threads: int) -> int:
+        """Bytes that are needed beside the array: normals, and in float64 the matrix that is made of them."""
+        sizes = self._box([0] * out.ndim, [0] * out.ndim)[1]
+        return math.prod(sizes) * (8 if out.dtype == np.float64 else 4 + 8)
+
     def make(self, out: Array, offset: Places, source: Source) -> None:
         """Fill the region of the tensor that begins at ``offset``."""
-        if self.delta:
-            out[...] = 0
         stacked = tuple(size if axis == "N" else 1 for axis, size in zip(self.axes, out.shape, strict=True))
         for place in np.ndindex(stacked):
-            self._one(out, offset, place, source)
+            here, values = self._one(out, offset, place, source)
+            if self.delta:
+                out[
+                    tuple(
+                        slice(k, k + 1) if axis == "N" else slice(None)
+                        for axis, k in zip(self.axes, place, strict=True)
+                    )
+                ] = 0
+            if here is not None:
+                out[here] = values
 
-    def _one(self, out: Array, offset: Places, place: Places, source: Source) -> None:
-        """One weight of the stack: the one that ``place`` in the region belongs to."""
-        origin, sizes = [0] * out.ndim, list(self.shape)
+    def _box(self, offset: Places, place: Places) -> tuple[list[int], list[int]]:
+        """Where the values lie of the weight that ``place`` in the region belongs to: the first one, and how many."""
+        origin, sizes = [0] * len(self.shape), list(self.shape)
         for k, axis in enumerate(self.axes):
             if axis == "N":
                 origin[k], sizes[k] = offset[k] + place[k], 1
             elif self.delta and axis not in "OI":
                 origin[k], sizes[k] = (self.shape[k] - 1) // 2, 1
+        return origin, sizes
+
+    def _one(
+        self, out: Array, offset: Places, place: Places, source: Source
+    ) -> tuple[tuple[slice, ...], Array] | tuple[None, None]:
+        """One weight of the stack, as a part of the region and the values there; None if the region has none of it."""
+        origin, sizes = self._box(offset, place)
         here, there = _overlap(origin, sizes, offset, out.shape)
         if here is None:
-            return
+            return None, None
         real = np.float64 if out.dtype == np.float64 else np.float32
         outputs = [k for k, axis in enumerate(self.axes) if axis == "O"]
         others = [k for k, axis in enumerate(self.axes) if axis != "O"]
@@ -83,7 +102,7 @@ class Orthogonal:
         made = _orthonormal(normals.reshape(min(rows, columns), -1), self.gain)
         del normals
         whole = made.reshape([sizes[k] for k in order]).transpose(np.argsort(order))
-        out[here] = rounded(whole[there], out.dtype)
+        return here, rounded(whole[there], out.dtype)
 
 
 def _overlap(
@@ -138,6 +157,10 @@ class Identity:
         """What must fit the dtype."""
         return Constant(self.gain)
 
+    def room(self, out: Array, threads: int) -> int:
+        """Bytes that are needed beside the array: none to speak of."""
+        return 0
+
     def cut(self, out: Array, threads: int) -> tuple[int, int]:
         """An axis, and how far along it one piece of the work goes."""
         axis = int(np.argmax(out.shape))
@@ -183,6 +206,11 @@ class Sparse:
     def zeros(self) -> int:
         """How many zeros a column has: ceil(sparsity * rows) of the decimal number that sparsity is written as."""
         return math.ceil(Fraction(repr(self.sparsity)) * self.shape[self.axes.index("O")])
+
+    def room(self, out: Array, threads: int) -> int:
+        """Bytes that are needed beside the array: the keys of what all threads make at once."""
+        axis, columns = self.cut(out, threads)
+        return threads * min(columns, int(out.shape[axis])) * self.shape[self.axes.index("O")] * BYTES_PER_KEY
 
     def cut(self, out: Array, threads: int) -> tuple[int, int]:
         """An axis, and how far along it one piece of the work goes: so many columns."""

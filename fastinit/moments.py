@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+from fastinit.environment import in_default
+
 # Gauss-Legendre of ten points on [-1, 1]: nodes above zero, and weights (Abramowitz and Stegun, table 25.4)
 _RULE = (
     (0.14887433898163122, 0.29552422471475287),
@@ -53,6 +55,7 @@ def exp(x: float) -> float:
 
 
 @lru_cache(maxsize=1024)
+@in_default
 def standard_moments(a: float, b: float) -> Moments:
     """Probability, mean and standard deviation of a standard normal on [a, b], to some 1e-15 for any interval.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from fastinit.environment import is_default, make_default
 from fastinit.keys import check_integer
 from fastinit.text import quoted
 
@@ -200,6 +201,8 @@ class _Run:
                 return
             self.helping += 1
         try:
+            if not is_default():  # as the thread that started this one was
+                make_default()
             while self.step():
                 pass
         except BaseException as error:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastinit.environment import in_default
 from fastinit.kernels.cpu import AS_IS, BFLOAT16, FLOAT16
 from fastinit.kernels.draws import NarrowDraw, NormalDraw, TailDraw, TruncatedDraw, UniformDraw, WordsDraw
 from fastinit.laws import Constant, Law, Normal, TruncatedNormal, Uniform, tail_rate
@@ -29,6 +30,7 @@ class Prepared(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
+@in_default
 def prepare(law: Law, dtype: np.dtype[Any]) -> Prepared:
     """The finished scalars of a law that is drawn, for one of the four floating dtypes.
 
@@ -132,11 +134,11 @@ def constant_of(law: Constant, dtype: np.dtype[Any]) -> Any:
         If an integer or boolean dtype does not have the value, or a floating one ends before it.
     """
     if dtype.kind in "iub":
-        with np.errstate(invalid="ignore"):
-            value = np.asarray(law.value).astype(dtype)
-        if float(value) != law.value:
+        least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        number = int(law.value)
+        if number != law.value or not least <= number <= most:
             raise ValueError(f"value must be one of {dtype.name}'s, got {law.value}")
-        return value[()]
+        return np.asarray(number, dtype)[()]
     _check_fits(law, dtype)
-    first = np.float64(law.value) if dtype == np.float64 else np.float32(law.value)
+    first = np.float64(law.value) if dtype == np.float64 else np.float32(float(law.value))
     return np.asarray(first).astype(dtype)[()]

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.fill import LEAST_TASK_BYTES, MOST_ELEMENTS, STREAMING_BYTES, TASK_BYTES
+from fastinit.fill import LEAST_TASK_BYTES, STREAMING_BYTES, TASK_BYTES
 from fastinit.kernels.cpu import GROUP, SPAN, TILE
+from fastinit.keys import MOST_ELEMENTS
 
 Array = np.ndarray[Any, Any]
 

@@ -23,6 +23,7 @@ OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotli
 # A module imports from those before it in this list alone. "" is the package itself.
 LAYERS = [
     "text",
+    "environment",
     "keys",
     "axes",
     "moments",
@@ -62,7 +63,8 @@ LAYERS = [
     "__main__",
 ]
 COMPILED = [name for name in LAYERS if name.startswith("kernels")]
-LIGHT = [*LAYERS[: LAYERS.index("kernels")], "parallel", "bars"]  # never import numba, not even when called
+# never import numba, not even when called; `environment` llvmlite, where a thread rounds in its own way
+LIGHT = [*(set(LAYERS[: LAYERS.index("kernels")]) - {"environment"}), "parallel", "bars"]
 # may load an optional dependency with themselves
 ON_TOP = ["plots", "bars", "recipes", "checkpoint", "cli", "__main__"]
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload, register_jitable
 
+from fastinit.environment import in_default
 from fastinit.kernels.numerics import (
     add,
     bits,
@@ -62,6 +63,7 @@ class Format(NamedTuple):
     cos: Any  # c, with cos = c(x**2)
 
 
+@in_default  # or the coefficients would be rounded as this thread happens to
 def _format(real: type[Any], word: type[Any], width: int, mantissa: int, scale: float, **series: list[float]) -> Format:
     return Format(
         zero=real(0),
