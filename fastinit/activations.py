@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastinit.fans import _SAME, check_choice
+from fastinit.keys import check_real
 from fastinit.laws import Array
 from fastinit.text import quoted
 
@@ -219,14 +220,13 @@ def named(activation: str | tuple[Function, Function], a: float = 0.01) -> Activ
     >>> named("leaky_relu", 0.5).f(np.array([-1.0, 1.0])).tolist()
     [-0.5, 1.0]
     """
+    a = check_real("a, the slope of leaky_relu,", a)
     if isinstance(activation, str):
         names = (*_TABLE, "leaky_relu", *_SAME)
         name = check_choice("activation", activation, names)
         name = _SAME.get(name, name)
         if name != "leaky_relu":
             return Activation(name, *_TABLE[name])
-        if not math.isfinite(a):
-            raise ValueError(f"a, the slope of leaky_relu, must be finite, got {quoted(a)}")
         return Activation(name, lambda z: np.maximum(z, 0) + a * np.minimum(z, 0), lambda z: _above(z) + a * _above(-z))
     if isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation)):
         return Activation(getattr(activation[0], "__name__", "f"), *activation)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from fastinit.activations import Function, moments, named
 from fastinit.initializers import Initializer, he_normal, lecun_normal, variance_scaling, xavier_normal
-from fastinit.keys import check_integer
-from fastinit.theory import CHANGED, Given, Stack, change_of, predict, rate_of
+from fastinit.keys import check_flag, check_integer
+from fastinit.theory import CHANGED, MOST_LAYERS, Given, Stack, change_of, predict, rate_of
 
 _FAMILIES = (lecun_normal, xavier_normal, he_normal)
 
@@ -74,7 +74,8 @@ def recommend(
     variance_scaling(scale=2.352, distribution='normal', depth=12)
     """
     f = named(activation, a)
-    depth, width = check_integer("depth", depth, 2), check_integer("width", width, 1)
+    depth, width = check_integer("depth", depth, 2, MOST_LAYERS), check_integer("width", width, 1)
+    check_flag("residual", residual)
     stack = Stack(f, residual=residual)
 
     def judged(init: Initializer) -> Rival:

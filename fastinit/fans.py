@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fastinit.keys import check_integer, check_sizes
+from fastinit.keys import check_flag, check_integer, check_real, check_shape
 from fastinit.quadrature import mean_square
 from fastinit.text import quoted
 
@@ -160,7 +160,7 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
     Fans(fan_in=256.0, fan_out=1024.0)
     """
     check_layout(layout)
-    shape = check_sizes("shape", shape)
+    shape, transposed = check_shape("shape", shape), check_flag("transposed", transposed)
     if len(shape) < 2:
         raise ValueError(f"a fan needs a tensor of two axes or more, got shape {tuple(shape)}")
     axes = axes_of(shape, layout)
@@ -260,6 +260,7 @@ def gain(nonlinearity: str | Callable[[float], Any], param: float | None = None)
     >>> round(gain(lambda z: abs(z)), 9)
     1.0
     """
+    slope = 0.01 if param is None else check_real("param, the slope of leaky_relu,", param)
     if callable(nonlinearity):
         square = mean_square(nonlinearity)
         if square < 2.0**-1022:
@@ -272,7 +273,4 @@ def gain(nonlinearity: str | Callable[[float], Any], param: float | None = None)
     value = _GAINS[check_choice("nonlinearity", nonlinearity, _GAINS)]
     if nonlinearity != "leaky_relu":
         return value
-    slope = 0.01 if param is None else float(param)
-    if not math.isfinite(slope):
-        raise ValueError(f"a, the slope of leaky_relu, must be finite, got {quoted(param)}")
     return math.sqrt(2 / (1 + slope * slope))

@@ -128,7 +128,7 @@ def fill(
         jobs = _draw(content, out, key, stream, threads)
     elif isinstance(content, Matrix):
         threads, inside = (1, threads) if content.one_by_one else (threads, 1)
-        _check_room(init, shape, content.room(out, threads))
+        check_room(f"{init} of shape {shape}", content.room(out, threads))
         jobs = _pieces(np.asarray(out), content, offset, _Source(shape, key, stream, inside), threads)
     else:
         jobs = _slices(np.asarray(out), content)
@@ -404,12 +404,18 @@ def _check_progress(progress: Any) -> None:
         raise TypeError(f"progress must be True, False, None or a function, got {quoted(progress)}")
 
 
-def _check_room(init: Initializer, shape: Shape, size: int) -> None:
-    """Refuse a matrix that needs more memory beside itself than there is, before any of it is made."""
+def check_room(what: str, size: int) -> None:
+    """Refuse what needs more memory at once than there is, before any of it is made.
+
+    Raises
+    ------
+    MemoryError
+        If so many bytes cannot be allocated.
+    """
     try:
         np.empty(size, np.uint8)
-    except (MemoryError, ValueError):
-        raise MemoryError(f"{init} of shape {shape} needs {size / 1e9:.3g} GB at once beside the array") from None
+    except (MemoryError, OverflowError, ValueError):
+        raise MemoryError(f"{what} would need {size / 1e9:.3g} GB of memory at once") from None
 
 
 Jobs = tuple[Callable[[int], int], int]  # a task by its number, and how many there are

@@ -19,19 +19,20 @@ from typing import Any, Literal, ParamSpec
 
 from fastinit.environment import in_default
 from fastinit.fans import MODES, axes_of, check_choice, check_layout, fans, gain
-from fastinit.keys import check_integer, check_shape, exactly
+from fastinit.keys import check_flag, check_integer, check_real, check_shape, exactly
 from fastinit.laws import (
     Constant,
     Law,
     Normal,
     TruncatedNormal,
     Uniform,
-    check_real,
     check_std,
 )
 from fastinit.matrices import Identity, Matrix, Orthogonal, Sparse
 from fastinit.moments import standard_moments
 from fastinit.text import quoted
+
+MOST_TEXT = 1000  # characters that `parse` reads
 
 P = ParamSpec("P")
 Shape = Sequence[int]
@@ -220,7 +221,7 @@ def _scaled(std: float, depth: int | None, mup: float) -> float:
     if multiplier <= 0:
         raise ValueError(f"mup, the width relative to the base model's, must be above 0, got {quoted(mup)}")
     if depth is not None:
-        multiplier *= 2 * check_integer("depth", depth, 1)
+        multiplier = check_real("2 * depth * mup", multiplier * 2 * check_integer("depth", depth, 1))
     return std / math.sqrt(multiplier)  # by 1, and so exactly, where neither is given
 
 
@@ -307,7 +308,12 @@ def truncated_normal(
             raise ValueError(f"with std=0 the mean must be in [lower, upper] = [{lower}, {upper}], got {mean}")
         return _everywhere(Constant(mean))
     if bounds == "sigma":
-        parent = std / standard_moments(lower, upper).std if std_of == "result" else std
+        parent = std
+        if std_of == "result":
+            result = standard_moments(lower, upper).std
+            if result == 0:
+                raise ValueError(f"[lower, upper] = [{lower}, {upper}] is too narrow for any std of the result")
+            parent = std / result
         return _everywhere(TruncatedNormal(mean, parent, mean + lower * parent, mean + upper * parent))
     parent = _parent_std(mean, std, lower, upper) if std_of == "result" else std
     return _everywhere(TruncatedNormal(mean, parent, lower, upper))
@@ -362,8 +368,7 @@ def _scaling(
     check_choice("distribution", distribution, ("uniform", "normal", "truncated_normal"))
     check_layout(layout)
     check_integer("groups", groups, 1)
-    if not isinstance(transposed, bool):
-        raise TypeError(f"transposed must be True or False, got {quoted(transposed)}")
+    check_flag("transposed", transposed)
 
     def rule(shape: Shape) -> Law:
         fan = max(fans(shape, layout, groups, transposed).reduce(mode), 1.0)  # an empty tensor may have a fan of 0
@@ -956,6 +961,8 @@ def parse(text: str, names: Mapping[str, float] | None = None) -> Initializer:
     """
     if not isinstance(text, str):
         raise TypeError(f"an initializer's text must be a string, got {quoted(text)}")
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"an initializer's text must have at most {MOST_TEXT} characters, got {quoted(text)}")
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

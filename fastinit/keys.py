@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import fields
 from itertools import islice
 from typing import Any
@@ -51,23 +51,52 @@ def exactly(value: Any) -> Any:
     return (0, math.copysign(1.0, value)) if isinstance(value, (int, float)) and value == 0 else value
 
 
-def check_integer(argument: str, value: Any, least: int, limit: int | None = None) -> int:
-    """The value as an integer in [least, limit), or an error that names the argument."""
+def check_flag(argument: str, value: Any) -> bool:
+    """The value as True or False, or an error that names the argument."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{argument} must be True or False, got {quoted(value)}")
+    return bool(value)
+
+
+def check_integer(argument: str, value: Any, least: int, limit: int = 1 << 63) -> int:
+    """The value as an integer in [least, limit), a power of 2, or an error that names the argument."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{argument} must be an integer, got {quoted(value)}") from None
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{argument} must be an integer, got {quoted(value)}")
-    if number < least or (limit is not None and number >= limit):
-        allowed = f"{least} or more" if limit is None else f"in [{least}, 2**{limit.bit_length() - 1})"
-        raise ValueError(f"{argument} must be {allowed}, got {quoted(value)}")
+    if not least <= number < limit:
+        raise ValueError(f"{argument} must be in [{least}, 2**{limit.bit_length() - 1}), got {quoted(value)}")
+    return number
+
+
+def check_real(argument: str, value: Any, *, infinite: bool = False) -> float:
+    """The value as a float, or an error that names the argument.
+
+    Raises
+    ------
+    TypeError
+        If it is not a real number.
+    ValueError
+        If it is NaN, or infinite where that has no meaning.
+    """
+    if isinstance(value, (str, bytes)) or np.iscomplexobj(value) or np.ndim(value) != 0:
+        raise TypeError(f"{argument} must be a real number, got {quoted(value)}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument} must be a real number, got {quoted(value)}") from None
+    except OverflowError:
+        raise ValueError(f"{argument} must be finite, got an integer beyond any float") from None
+    if math.isnan(number) or (math.isinf(number) and not infinite):
+        raise ValueError(f"{argument} must be {'a number' if infinite else 'finite'}, got {quoted(value)}")
     return number
 
 
 def check_sizes(argument: str, sizes: Iterable[Any]) -> tuple[int, ...]:
     """A shape or an offset as a tuple of integers in [0, 2**63), or an error that names the argument."""
-    if isinstance(sizes, (str, bytes, Set)) or not isinstance(sizes, Iterable):
+    if isinstance(sizes, (str, bytes, Set, Mapping)) or not isinstance(sizes, Iterable):
         raise TypeError(f"{argument} must be a sequence of integers, got {quoted(sizes)}")
     found = tuple(check_integer(f"every size in {argument}", size, 0, 1 << 63) for size in islice(sizes, MOST_AXES + 1))
     if len(found) > MOST_AXES:

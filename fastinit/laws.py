@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit.environment import in_default
-from fastinit.keys import Exact
+from fastinit.keys import Exact, check_real
 from fastinit.moments import Moments, exp, standard_moments
 from fastinit.text import quoted
 
@@ -22,29 +22,6 @@ Array = NDArray[Any]
 Proposal = Literal["normal", "uniform", "exponential"]
 
 WORTHWHILE = 0.25  # a normal proposal is used where so many fall in the interval: then its retries are cheap
-
-
-def check_real(argument: str, value: Any, *, infinite: bool = False) -> float:
-    """The value as a float, or an error that names the argument.
-
-    Raises
-    ------
-    TypeError
-        If it is not a real number.
-    ValueError
-        If it is NaN, or infinite where that has no meaning.
-    """
-    if isinstance(value, (str, bytes)) or np.iscomplexobj(value) or np.ndim(value) != 0:
-        raise TypeError(f"{argument} must be a real number, got {quoted(value)}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{argument} must be a real number, got {quoted(value)}") from None
-    except OverflowError:
-        raise ValueError(f"{argument} must be finite, got an integer beyond any float") from None
-    if math.isnan(number) or (math.isinf(number) and not infinite):
-        raise ValueError(f"{argument} must be {'a number' if infinite else 'finite'}, got {quoted(value)}")
-    return number
 
 
 def check_std(value: Any, argument: str = "std") -> float:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastinit.activations import Function, named
-from fastinit.fill import array
+from fastinit.fill import array, check_room
 from fastinit.initializers import Initializer, normal
-from fastinit.keys import check_integer, check_sizes, key_of
+from fastinit.keys import check_flag, check_integer, key_of
 from fastinit.laws import Array
 from fastinit.matrices import Identity, Matrix
 from fastinit.text import quoted
-from fastinit.theory import CHANGED, EPSILON, Given, Stack, change_of, predict, rate_of, wandering
+from fastinit.theory import CHANGED, EPSILON, MOST_LAYERS, Given, Stack, change_of, predict, rate_of, wandering
 
 SATURATED = 0.01  # a value whose derivative is smaller is saturated
 MOST_SATURATED = 0.6  # more than half, which is what relu's zeros are
@@ -254,12 +254,14 @@ def propagate(
         if not (isinstance(value, Initializer) or (argument == "bias" and value is None)):
             raise TypeError(f"{argument} must be an initializer, such as fastinit.he_normal(), got {quoted(value)}")
     f = named(activation, a)
-    depth, batch = check_integer("depth", depth, 1), check_integer("batch", batch, 2)
+    depth, batch = check_integer("depth", depth, 1, MOST_LAYERS), check_integer("batch", batch, 2)
+    for argument, flag in (("residual", residual), ("batch_norm", batch_norm), ("layer_norm", layer_norm)):
+        check_flag(argument, flag)
     if isinstance(width, Sequence):
-        widths = check_sizes("width", width)
+        widths = tuple(check_integer("every width", one, 1) for one in itertools.islice(width, MOST_LAYERS + 1))
     else:
         widths = (check_integer("width", width, 1),) * (depth + 1)
-    if len(widths) != depth + 1 or not all(widths):
+    if len(widths) != depth + 1:
         raise ValueError(f"width must be one number or depth + 1 = {depth + 1} of them, 1 or more, got {quoted(width)}")
     if residual and len(set(widths)) > 1:
         raise ValueError(f"a residual connection needs equal widths, got width={quoted(width)}")
@@ -270,6 +272,8 @@ def propagate(
     side = (check_integer("size", size, 1),) * 2 if kernel else ()
     key_of(seed)
     shapes = [(out, into, *field) for into, out in itertools.pairwise(widths)]
+    values = sum(math.prod(shape) for shape in shapes) + 4 * batch * math.prod(side) * sum(widths)
+    check_room("the network's weights and activations", 4 * values)
     stack = Stack(f, "batch" if batch_norm else "layer" if layer_norm else "", residual, kernel or 1, side)
 
     weights = [array(shape, init, seed=seed, name=f"layers.{n}.weight") for n, shape in enumerate(shapes, 1)]

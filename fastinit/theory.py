@@ -17,6 +17,7 @@ from fastinit.activations import Activation, Moments, moments
 from fastinit.laws import Array, Floats
 
 EPSILON = 1e-5  # in the normalizations, as in the frameworks
+MOST_LAYERS = 1 << 16
 CHANGED = 16.0  # the factor over all layers from which on signals are said to vanish or to explode
 _BUMP = 1e-4  # for slopes by differences
 _LARGEST = 1e300  # variance whose square is still left room

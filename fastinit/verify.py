@@ -11,12 +11,13 @@ import numpy as np
 
 from fastinit.fill import FLOATS
 from fastinit.initializers import Initializer
-from fastinit.keys import check_sizes
-from fastinit.laws import Array, Constant, Law, check_real
+from fastinit.keys import check_real, check_shape
+from fastinit.laws import Array, Constant, Law
+from fastinit.matrices import Matrix
 from fastinit.null import null_of
 from fastinit.parallel import thread_count
 from fastinit.significance import Evidence, Result, Summary, all_equal, look
-from fastinit.text import quoted
+from fastinit.text import printable, quoted
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,14 @@ class Report:
     law: Law
     summary: Summary | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def rejected(self) -> bool:
+        """Whether a test rejects; of an array without elements neither this nor `passed` is true."""
+        return not all(result.passed for result in self.results)
+
     def __str__(self) -> str:
-        verdict = "passed" if self.passed else "REJECTED"
         lines = [
-            f"{verdict}: {self.size} elements of {self.dtype} as {self.law}",
+            f"{_verdict(self)}: {self.size} elements of {self.dtype} as {self.law}",
             f"{len(self.results)} tests, family-wise alpha {self.alpha:g} (Holm)",
         ]
         if self.results:
@@ -67,6 +72,11 @@ class Report:
             "results": [asdict(result) for result in self.results],
             "left_out": [{"name": name, "reason": reason} for name, reason in self.left_out],
         }
+
+
+def _verdict(judged: Report | Checkpoint) -> str:
+    """What to call it: nothing that was not looked at has passed."""
+    return "passed" if judged.passed else "REJECTED" if judged.rejected else "NOT VERIFIED"
 
 
 def verify(
@@ -120,7 +130,8 @@ def verify(
     Returns
     -------
     Report
-        ``.passed``, the verdict; ``.results``, each with ``.name .statistic .pvalue .passed``; ``str`` is a table.
+        ``.passed``, the verdict, which an array without elements never gets; ``.rejected``; ``.results``, each with
+        ``.name .statistic .pvalue .passed``; ``str`` is a table.
 
     Raises
     ------
@@ -143,10 +154,17 @@ def verify(
         raise ValueError(f"alpha must be in (0, 1), got {quoted(alpha)}")
     threads = thread_count(threads)
     values = as_array(array)
-    law = law_of(init_or_law, values.shape if global_shape is None else check_sizes("global_shape", global_shape))
+    law = law_of(init_or_law, _whole(values.shape, global_shape))
+    if not (values.dtype.name in FLOATS or (values.dtype.kind in "iub" and isinstance(law, Constant))):
+        raise TypeError(
+            f"array must be of {', '.join(FLOATS)}, or for a constant also of integers or booleans, got dtype "
+            f"{printable(str(values.dtype))}"
+        )
+    if not values.dtype.isnative:
+        raise TypeError(f"array must be in native byte order, got dtype {printable(str(values.dtype))}")
     evidence = Evidence()
     summary = None
-    null = None if isinstance(law, Constant) else null_of(law, _checked(values).dtype)
+    null = None if isinstance(law, Constant) else null_of(law, values.dtype)
     if values.size == 0:
         evidence.leave("all", "there are no elements")
     elif null is None or isinstance(null, Constant):
@@ -175,6 +193,8 @@ def as_array(array: Any) -> Array:
     TypeError
         If it is no array, or one of another device.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("array must have no mask, got MaskedArray")
     if isinstance(array, np.ndarray):
         return np.asarray(array)  # of a memory-mapped one a plain view
     if type(array).__module__.split(".")[0] == "torch":
@@ -192,13 +212,14 @@ def as_array(array: Any) -> Array:
     return np.asarray(array)
 
 
-def _checked(array: Array) -> Array:
-    """The array, if it can hold draws."""
-    if array.dtype.name not in FLOATS or not array.dtype.isnative:
-        raise TypeError(
-            f"array must be of {', '.join(FLOATS)} in native byte order, or a constant's, got dtype {array.dtype}"
-        )
-    return array
+def _whole(shape: tuple[int, ...], global_shape: Sequence[int] | None) -> tuple[int, ...]:
+    """The shape of the tensor that an array of this shape is a part of."""
+    if global_shape is None:
+        return shape
+    whole = check_shape("global_shape", global_shape)
+    if len(whole) != len(shape) or any(part > size for part, size in zip(shape, whole, strict=True)):
+        raise ValueError(f"global_shape must have the {len(shape)} axes of array and hold {shape}, got {whole}")
+    return whole
 
 
 def holm(pvalues: Sequence[float], alpha: float) -> list[bool]:
@@ -224,7 +245,9 @@ def _judged(evidence: Evidence, alpha: float, array: Array, law: Law, summary: S
         Result(r.name, r.statistic, r.pvalue, passed, r.detail) for r, passed in zip(evidence.made, stand, strict=True)
     )
     left_out = tuple(evidence.left_out)
-    return Report(all(stand), results, left_out, alpha, array.size, array.shape, array.dtype.name, law, summary)
+    return Report(
+        bool(stand) and all(stand), results, left_out, alpha, array.size, array.shape, array.dtype.name, law, summary
+    )
 
 
 class Shared(NamedTuple):
@@ -278,36 +301,46 @@ def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
 class Checkpoint:
     """The verdict on several tensors: each one's report, and which of them have elements in common."""
 
-    passed: bool
     reports: dict[str, Report]
     shared: list[Shared]
     skipped: dict[str, str]  # tensors that were not looked at, and why
     alpha: float
 
+    @property
+    def passed(self) -> bool:
+        """Whether every tensor was looked at and none was rejected."""
+        return bool(self.reports) and not self.rejected and not self.skipped
+
+    @property
+    def rejected(self) -> bool:
+        """Whether a tensor was rejected, or two of them are made of the same stream."""
+        return bool(self.shared) or any(report.rejected for report in self.reports.values())
+
     def __str__(self) -> str:
         if len(self.reports) == 1 and not self.skipped:
             return str(next(iter(self.reports.values())))
-        width = max(map(len, [*self.reports, *self.skipped]), default=0)
-        lines = [
-            f"{'passed' if self.passed else 'REJECTED'}: {len(self.reports)} tensors, family-wise alpha {self.alpha:g}"
-        ]
+        names = {name: printable(name) for name in (*self.reports, *self.skipped)}
+        width = max(map(len, names.values()), default=0)
+        counts = f"{len(self.reports)} verified, {len(self.skipped)} skipped"
+        lines = [f"{_verdict(self)}: {counts}, family-wise alpha {self.alpha:g}"]
         for name, report in self.reports.items():
             worst = min(report.results, key=lambda result: result.pvalue, default=None)
             least = f"least p {worst.pvalue:.3g} ({worst.name})" if worst else "no tests"
-            lines.append(f"{name:{width}}  {'passed' if report.passed else 'REJECTED'}  {least}  {report.law}")
-        lines += [f"{name:{width}}  skipped: {reason}" for name, reason in self.skipped.items()]
+            lines.append(f"{names[name]:{width}}  {_verdict(report)}  {least}  {report.law}")
+        lines += [f"{names[name]:{width}}  skipped: {printable(reason)}" for name, reason in self.skipped.items()]
         for one in self.shared:
             lines.append(
-                f"REJECTED: {one.first} from element {one.first_place} on and {one.second} from element "
+                f"REJECTED: {names[one.first]} from element {one.first_place} on and {names[one.second]} from element "
                 f"{one.second_place} on are made of the same stream ({one.prints} fingerprints agree)"
             )
-        lines += [f"\n{name}\n{report}" for name, report in self.reports.items() if not report.passed]
+        lines += [f"\n{names[name]}\n{report}" for name, report in self.reports.items() if report.rejected]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict as JSON can hold it."""
         return {
             "passed": self.passed,
+            "rejected": self.rejected,
             "alpha": self.alpha,
             "tensors": {name: report.as_dict() for name, report in self.reports.items()},
             "shared": [one._asdict() for one in self.shared],
@@ -316,18 +349,36 @@ class Checkpoint:
 
 
 def verify_tensors(
-    tensors: Mapping[str, tuple[Any, Initializer | Law]], *, alpha: float = 1e-6, threads: int | None = None
+    tensors: Mapping[str, tuple[Any, Initializer | Law]],
+    *,
+    alpha: float = 1e-6,
+    threads: int | None = None,
+    skipped: Mapping[str, str] | None = None,
 ) -> Checkpoint:
     """`verify` several tensors, and compare them with each other: `shared_streams`.
 
     Parameters
     ----------
     tensors
-        Each with its initializer or law. Those without a law of their elements, such as `orthogonal`'s, are skipped.
+        Each with its initializer or law. Those without elements, or without a law of their elements, such as
+        `orthogonal`'s, are skipped.
     alpha
         The family-wise error rate of all tests of all tensors; each tensor gets an equal share of it.
     threads
         As for `fill`.
+    skipped
+        Names of tensors that belong to the whole but cannot be looked at, each with the reason.
+
+    Returns
+    -------
+    Checkpoint
+        ``.passed`` if every tensor was looked at and none was ``.rejected``; ``.reports`` by name, ``.skipped`` with
+        reasons.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `verify`; the message names the tensor.
 
     Examples
     --------
@@ -340,19 +391,16 @@ def verify_tensors(
     (False, [True, True])
     """
     reports: dict[str, Report] = {}
-    skipped: dict[str, str] = {}
+    left = dict(skipped or {})
     for name, (array, init) in tensors.items():
         try:
-            law = law_of(init, as_array(array).shape)
-        except TypeError:
-            if not isinstance(init, Initializer):
-                raise
-            skipped[name] = f"{init} has no law of its elements"
-            continue
-        try:
-            reports[name] = verify(array, law, alpha=alpha / len(tensors), threads=threads)
+            values = as_array(array)
+            if isinstance(init, Initializer) and isinstance(init.rule(values.shape), Matrix):
+                left[name] = f"{init} has no law of its elements"
+            elif not values.size:
+                left[name] = "it has no elements"
+            else:
+                reports[name] = verify(values, init, alpha=alpha / len(tensors), threads=threads)
         except (TypeError, ValueError) as error:
             raise type(error)(f"tensor {quoted(name)}: {error}") from None
-    shared = shared_streams(reports)
-    passed = not shared and all(report.passed for report in reports.values())
-    return Checkpoint(passed, reports, shared, skipped, alpha)
+    return Checkpoint(reports, shared_streams(reports), left, alpha)

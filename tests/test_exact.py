@@ -196,7 +196,7 @@ def test_a_matrix_that_needs_too_much_memory_leaves_the_buffer_as_it_was(
 
     out = np.full((2, 2, 3)[: len(whole)], 7, np.float32)
     monkeypatch.setattr(np, "empty", bounded)
-    with pytest.raises(MemoryError, match=r"needs .* GB at once"):
+    with pytest.raises(MemoryError, match=r"would need .* GB of memory at once"):
         fi.fill(out, init, seed=0, name="w", global_shape=whole)
     assert (out == 7).all()
 

@@ -438,7 +438,9 @@ def test_constants() -> None:
 
 def test_no_elements_and_one() -> None:
     report = verify(np.empty((0, 3), np.float32), NORMAL)
-    assert report.passed
+    assert not report.passed  # nothing was looked at
+    assert not report.rejected
+    assert str(report).startswith("NOT VERIFIED: 0 elements")
     assert report.results == ()
     assert "there are no elements" in str(report)
     for dtype in DTYPES:
@@ -523,9 +525,43 @@ def test_shared_streams() -> None:
 def test_tensors_without_a_law_are_skipped() -> None:
     q = fi.array((8, 8), fi.orthogonal(), seed=0, name="q")
     found = verify_tensors({"q": (q, fi.orthogonal())})
-    assert found.passed
+    assert not found.passed
+    assert not found.rejected
+    assert str(found).startswith("NOT VERIFIED: 0 verified, 1 skipped")
     assert found.reports == {}
     assert "skipped" in str(found)
+    mixed = verify_tensors({"q": (q, fi.orthogonal()), "z": (np.zeros(3), fi.zeros()), "e": (np.zeros(0), NORMAL)})
+    assert (list(mixed.reports), list(mixed.skipped), mixed.passed, mixed.rejected) == (["z"], ["q", "e"], False, False)
+    assert "\nq  skipped: orthogonal() has no law of its elements\ne  skipped: it has no elements" in str(mixed)
+    further = verify_tensors({"z": (np.zeros(3), fi.zeros())}, skipped={"f8": "of dtype F8_E4M3"})
+    assert (further.passed, further.skipped) == (False, {"f8": "of dtype F8_E4M3"})
+    assert verify_tensors({"z": (np.zeros(3), fi.zeros())}).passed
+    assert not verify_tensors({}).passed
+
+
+@pytest.mark.parametrize("array", [[1.0, 2.0], None, "text", {"a": 1}, np.ma.array([1.0], mask=[True])], ids=type)
+def test_what_is_no_array_is_no_tensor_without_a_law(array: Any) -> None:
+    with pytest.raises(TypeError, match=r"tensor 'a': array must"):
+        verify_tensors({"a": (array, NORMAL)})
+    with pytest.raises(TypeError, match=r"tensor 'a': array must"):
+        verify_tensors({"a": (array, fi.orthogonal())})
+
+
+def test_a_global_shape_that_cannot_hold_the_array_is_refused() -> None:
+    for whole in [(8,), (8, 8, 8), (4, 8)]:
+        with pytest.raises(ValueError, match="global_shape must have the 2 axes of array and hold"):
+            verify(np.zeros((8, 4)), fi.he_normal(), global_shape=whole)
+
+
+@pytest.mark.parametrize("name", ["\x1b]0;pwned\x07", "\x1b[2Jw", "w\nz  passed  least p 1 (equal)"], ids=ascii)
+def test_names_cannot_forge_a_report(name: str) -> None:
+    found = verify_tensors(
+        {name: (np.zeros(3), fi.zeros()), "z": (np.ones(3), fi.zeros()), "s\n": (np.ones(0), NORMAL)}
+    )
+    assert all(line.isprintable() for line in str(found).split("\n"))
+    same = fi.array(5000, NORMAL, seed=0, name="w")
+    shared = verify_tensors({name: (same, NORMAL), "other": (same, NORMAL)})
+    assert all(line.isprintable() for line in str(shared).split("\n"))
 
 
 def test_the_pass_is_compiled_by_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

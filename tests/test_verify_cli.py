@@ -59,7 +59,7 @@ def test_a_checkpoint(model: Path) -> None:
     recipe, manifest = model.with_name("r.toml"), model.with_name("m.json")
     code, text = run("verify", model, "--recipe", recipe, "--manifest", manifest)
     assert code == 0
-    assert text.startswith("passed: 4 tensors, family-wise alpha 1e-06\n")
+    assert text.startswith("passed: 4 verified, 0 skipped, family-wise alpha 1e-06\n")
     with pytest.raises(ValueError, match="a fan needs"):  # no rule by module matches: he_normal, for the norm too
         run("verify", model, "--recipe", recipe)
 
