@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import itertools
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from fastinit.axes import Axis, merged
+from fastinit.text import printable, quoted
 
 if TYPE_CHECKING:
     from fastinit.prepare import Prepared
@@ -32,31 +34,34 @@ class Buffer:
 
     view: np.ndarray[Any, Any]  # of its shape, strides, dtype and address: its memory must never be touched
     stream: int | None
+    device: int | None = None  # the GPU's number, where the owner says it; else the current one's
 
     @staticmethod
     def of(out: Any) -> Buffer:
-        """The description of a CuPy, Numba or torch array."""
-        stream = None
+        """The description of a CuPy, Numba or torch array.
+
+        Raises
+        ------
+        TypeError
+            If what it says of itself describes no array without a mask.
+        ValueError
+            If its elements are not aligned.
+        """
+        stream, device = None, _ordinal(out)
         if _torch_tensor(out):
             torch = sys.modules["torch"]
             out, stream = out.detach(), torch.cuda.current_stream(out.device).cuda_stream
-        found = getattr(out, "__cuda_array_interface__", None) or out.__array_interface__  # of the simulator's arrays
-        if found.get("mask") is not None:
-            raise TypeError("out must not have a mask")
-        view = np.asarray(
-            _Interface({**{key: found.get(key) for key in ("shape", "strides", "data", "typestr")}, "version": 3})
-        )
-        if found["typestr"] == "<V2":  # what torch, Numba and ml_dtypes call it
-            import ml_dtypes
-
-            view = view.view(ml_dtypes.bfloat16)
+        found: Any = getattr(out, "__cuda_array_interface__", None) or getattr(
+            out, "__array_interface__", None
+        )  # simulator
+        view = _view(found)
         address, size = found["data"][0], view.itemsize
         steps = [stride for stride, count in zip(view.strides, view.shape, strict=True) if count > 1]
         if view.size and any(number % size for number in (address, *steps)):
             raise ValueError(
                 f"out on a GPU must have aligned elements of {size} bytes, got {address:#x}, {view.strides}"
             )
-        return Buffer(view, found.get("stream") if stream is None else stream)
+        return Buffer(view, found.get("stream") if stream is None else stream, device)
 
     def draw(self, prepared: Prepared, shape: tuple[int, ...], offset: tuple[int, ...], key: int, stream: int) -> None:
         """Fill it with a law's values."""
@@ -88,8 +93,13 @@ class Buffer:
             return
         address = self.view.__array_interface__["data"]
         description = {"shape": (host.nbytes,), "typestr": "|u1", "data": address, "version": 3}
-        target = cuda.from_cuda_array_interface(description, sync=False)
-        target.copy_to_device(host.reshape(-1).view(np.uint8), stream=self._queue())
+        with self._current():
+            target = cuda.from_cuda_array_interface(description, sync=False)
+            target.copy_to_device(host.reshape(-1).view(np.uint8), stream=self._queue())
+
+    def _current(self) -> Any:
+        """A context in which the GPU that holds the array is the current one."""
+        return nullcontext() if self.device is None else _numba_cuda().gpus[self.device]
 
     def _queue(self) -> Any:
         """The stream as Numba has it."""
@@ -116,16 +126,48 @@ class Buffer:
         view, law_class = self.view, cast("Any", type(law))
         first, axes = merged(view.shape, view.strides, shape, offset)
         columns, rows, planes, others = _loops(axes, view.itemsize)
-        units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
-        grid, threads = _grid(columns, rows, planes, 2 if view.itemsize == 8 else 4, units * BLOCKS_PER_UNIT)
-        run = kernel(law_class, dtype)[grid, threads, self._queue()]
-        address = view.__array_interface__["data"][0]
         numbers = (columns.length, columns.stride, *rows, *planes)
-        for places in itertools.product(*(range(axis.length) for axis in others)):
-            to = address + sum(at * axis.stride for at, axis in zip(places, others, strict=True))
-            index = first + sum(at * axis.step for at, axis in zip(places, others, strict=True))
-            words = np.uint64(key), np.uint64(stream)
-            run(np.int64(to), law, low, high, *words, np.int64(index), *map(np.int64, numbers))
+        address, words = view.__array_interface__["data"][0], (np.uint64(key), np.uint64(stream))
+        with self._current():
+            units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
+            grid, threads = _grid(columns, rows, planes, 2 if view.itemsize == 8 else 4, units * BLOCKS_PER_UNIT)
+            run = kernel(law_class, dtype)[grid, threads, self._queue()]
+            for places in itertools.product(*(range(axis.length) for axis in others)):
+                to = address + sum(at * axis.stride for at, axis in zip(places, others, strict=True))
+                index = first + sum(at * axis.step for at, axis in zip(places, others, strict=True))
+                run(np.int64(to), law, low, high, *words, np.int64(index), *map(np.int64, numbers))
+
+
+def _view(found: Any) -> np.ndarray[Any, Any]:
+    """An array of the shape, strides, dtype and address that an interface describes."""
+    try:
+        if found.get("mask") is not None:
+            raise TypeError("it has a mask")
+        description = {key: found.get(key) for key in ("shape", "strides", "data", "typestr")}
+        if np.dtype(description["typestr"]).hasobject:
+            raise TypeError("it holds objects")
+        view = np.asarray(_Interface({**description, "version": 3}))
+        address, _ = description["data"]
+        if view.__array_interface__["data"][0] != address and view.size:
+            raise TypeError("its data are nowhere")
+    except Exception as error:  # whatever NumPy makes of it
+        raise TypeError(f"out must be an array on a GPU, got {quoted(found)}: {printable(str(error))}") from None
+    if description["typestr"] == "<V2":  # what torch, Numba and ml_dtypes call it
+        import ml_dtypes
+
+        view = view.view(ml_dtypes.bfloat16)
+    return view
+
+
+def _ordinal(out: Any) -> int | None:
+    """The number of the GPU that an array is on, by torch, CuPy or Numba; None where nobody says."""
+    memory = getattr(out, "gpu_data", None)
+    for place in (getattr(out, "device", None), getattr(getattr(memory, "context", None), "device", None)):
+        for name in ("index", "id"):
+            number = getattr(place, name, None)
+            if isinstance(number, int):
+                return number
+    return None
 
 
 def on_device(out: Any) -> bool:

@@ -338,6 +338,48 @@ def test_bfloat16_and_streams_are_read_from_the_interface() -> None:
     assert nothing.view.shape == (0, 4)
 
 
+ODD: dict[str, Any] = {
+    "no dictionary": 7,
+    "nothing": {},
+    "no data": {"shape": (4,), "typestr": "<f4", "version": 3},
+    "data of bytes": {"shape": (4,), "typestr": "<f4", "data": b"0123456789abcdef", "version": 3},
+    "data of one": {"shape": (4,), "typestr": "<f4", "data": (64,), "version": 3},
+    "a shape of floats": {"shape": (4.5,), "typestr": "<f4", "data": (64, False), "version": 3},
+    "a negative shape": {"shape": (-4,), "typestr": "<f4", "data": (64, False), "version": 3},
+    "a shape beyond all": {"shape": (1 << 62, 8), "typestr": "<f4", "data": (64, False), "version": 3},
+    "strides of another number": {
+        "shape": (4,),
+        "strides": (4, 4),
+        "typestr": "<f4",
+        "data": (64, False),
+        "version": 3,
+    },
+    "structure": {"shape": (4,), "typestr": "i4,,,", "data": (64, False), "version": 3},
+    "objects": {"shape": (4,), "typestr": "|O8", "data": (64, False), "version": 3},
+    "no type": {"shape": (4,), "typestr": None, "data": (64, False), "version": 3},
+    "escapes": {"shape": (4,), "typestr": "\x1b[2J", "data": (64, False), "version": 3},
+}
+
+
+@pytest.mark.parametrize("described", ODD.values(), ids=ODD)
+def test_an_odd_interface_is_refused_in_one_line(described: Any) -> None:
+    odd: Any = type("Odd", (), {"__cuda_array_interface__": described})()
+    with pytest.raises((TypeError, ValueError), match="out") as caught:
+        fi.fill(odd, fi.normal(), seed=0, name=0)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("owner", ["torch", "CuPy", "Numba", "nobody"])
+def test_kernels_are_launched_on_the_arrays_gpu(owner: str) -> None:
+    out: Any = on_device(np.zeros(4, np.float32))
+    place: Any = type("Place", (), {"index" if owner == "torch" else "id": 3})()
+    if owner == "Numba":
+        out.gpu_data = type("Memory", (), {"context": type("Context", (), {"device": place})})
+    elif owner != "nobody":
+        out.device = place
+    assert Buffer.of(out).device == (None if owner == "nobody" else 3)
+
+
 # On a GPU
 
 
