@@ -417,8 +417,8 @@ def _npy_header(tensor: Tensor) -> bytes:
 
 @contextmanager
 def _bar(out: Path, quiet: bool) -> Iterator[Callable[[int, int], object] | None]:
-    """A progress bar on the terminal's error stream."""
-    if quiet:
+    """A progress bar on the terminal's error stream, if it is one."""
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     with bar(out.name, on_stderr=True) as report:
@@ -449,7 +449,8 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except click.UsageError as error:
-        error.message = printable(error.message)[:_MESSAGE]
+        if not isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # which shows the help
+            error = click.UsageError(printable(error.format_message())[:_MESSAGE], error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except click.Abort as error:  # click's word for an interrupt, and for the end of input

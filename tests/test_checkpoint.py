@@ -20,18 +20,18 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 import fastinit as fi
-from fastinit import checkpoint
+from fastinit import files
 from fastinit.checkpoint import (
     Rule,
     Tensor,
     assign,
-    complete_file,
     initialize,
     read_manifest,
     read_recipe,
     recipe_names,
 )
 from fastinit.cli import cli
+from fastinit.files import complete_file
 
 MANIFESTS = Path(__file__).parent / "manifests"
 MODELS = {
@@ -261,7 +261,7 @@ def test_disk_full_is_an_error_not_a_crash(tmp_path: Path, monkeypatch: pytest.M
     def full(descriptor: int, size: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_reserve", full)
+    monkeypatch.setattr(files, "reserve", full)
     with pytest.raises(OSError, match="No space left"), complete_file(tmp_path / "x", b"", 10):
         pass
     assert os.listdir(tmp_path) == []

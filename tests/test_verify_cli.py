@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 import fastinit as fi
-from fastinit.checkpoint import open_tensors
 from fastinit.cli import cli
+from fastinit.tensorfiles import open_tensors
 
 MANIFEST: list[dict[str, Any]] = [
     {"name": "block.weight", "shape": [96, 64], "dtype": "float32", "module": "Linear"},
@@ -84,7 +84,7 @@ def test_a_missing_tensor_is_named(model: Path) -> None:
     manifest = model.with_name("m.json")
     for entry, message in (
         ({"name": "more.weight", "shape": [3, 4], "dtype": "float32"}, "'more.weight'.* is absent"),
-        (None, "does not list: block.weight"),
+        (None, "does not list: 'block.weight'"),
     ):
         manifest.write_text(json.dumps([*MANIFEST, entry] if entry else MANIFEST[1:]))
         with pytest.raises(ValueError, match=message):
@@ -124,7 +124,7 @@ def test_pictures_of_every_kind(tmp_path: Path) -> None:
 
 
 def test_open_tensors_reads_what_was_written(model: Path) -> None:
-    tensors = open_tensors(model)
+    tensors = open_tensors(model).arrays
     assert {name: (x.shape, x.dtype.name) for name, x in tensors.items()} == {
         entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in MANIFEST
     }
@@ -138,7 +138,7 @@ def test_open_tensors_reads_what_was_written(model: Path) -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not a safetensors file"):
+    with pytest.raises(ValueError, match=r"is no \.safetensors file"):
         open_tensors(path)
 
 
@@ -147,7 +147,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
     [
         ([], "give --init, or --recipe"),
         (["--init", "normal", "--recipe", "gpt2"], "give --init, or --recipe"),
-        (["--init", "normal", "--tensor", "y"], "no tensor to verify that matches 'y', only x"),
+        (["--init", "normal", "--tensor", "y"], "no tensor that matches --tensor 'y', only 'x'"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
