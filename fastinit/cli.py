@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -438,6 +439,17 @@ def _terminated(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _again(lost: Any) -> None:
+    """Send a signal again whose exception was raised where it goes no further, as in a callback of LLVM."""
+    if isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
+        number = signal.SIGINT if isinstance(lost.exc_value, KeyboardInterrupt) else lost.exc_value.code - 128
+        timer = threading.Timer(0.01, os.kill, (os.getpid(), number))  # when the callback is over
+        timer.daemon = True
+        timer.start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
 _MESSAGE = 1000  # characters of an error
 
 
@@ -446,6 +458,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _terminated)  # unwinds, so that no partial file is left
+    sys.unraisablehook = _again
     try:
         cli(standalone_mode=False)
     except click.UsageError as error:

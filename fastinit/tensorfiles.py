@@ -241,14 +241,15 @@ def _safetensors(file: BinaryIO) -> Opened:
     if length > min(size - 8, MAX_HEADER):
         raise _UnfitError(f"it has {size} bytes, and its header is said to have {length} (at most {MAX_HEADER})")
     try:
-        content = parse_json(file.read(length).decode("utf-8"))
-        if file.tell() != 8 + length or not isinstance(content, dict):
+        text = file.read(length).decode("utf-8")
+        if not text.startswith("{"):
             raise ValueError("its header is no object")
+        content = parse_json(text)
         metadata = content.pop(METADATA, {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError(f"{METADATA} must be a table of texts")
-        for text in (*content, *metadata, *metadata.values()):
-            text.encode()  # half a surrogate pair is no text
+        for one in (*content, *metadata, *metadata.values()):
+            one.encode()  # half a surrogate pair is no text
         entries = [(name, *_entry(name, entry)) for name, entry in content.items()]
     except ValueError as error:
         raise _UnfitError(str(error)) from None

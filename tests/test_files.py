@@ -27,16 +27,9 @@ FILL = ["fill", "--shape", "40x30", "--init", "normal", "--seed", "1", "--name",
 TOKEN = "0123456789abcdef"
 
 
-def run(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
-        **more,  # type: ignore[call-overload,no-any-return]
-    )
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, env=environment)
 
 
 def write(path: Path | str, content: bytes = b"new", *, sync: bool = True) -> None:
