@@ -442,8 +442,8 @@ def _terminated(number: int, frame: object) -> NoReturn:
 def _again(lost: Any) -> None:
     """Send a signal again whose exception was raised where it goes no further, as in a callback of LLVM."""
     if isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
-        number = signal.SIGINT if isinstance(lost.exc_value, KeyboardInterrupt) else lost.exc_value.code - 128
-        timer = threading.Timer(0.01, os.kill, (os.getpid(), number))  # when the callback is over
+        code = getattr(lost.exc_value, "code", 128 + signal.SIGINT)
+        timer = threading.Timer(0.01, os.kill, (os.getpid(), code - 128))  # when the callback is over
         timer.daemon = True
         timer.start()
     else:

@@ -258,10 +258,10 @@ def nearly_right(draw: st.DrawFn) -> bytes:
         entries[f"t{n}"] = {"dtype": code, "shape": shape, "data_offsets": [at, at + size]}
         at += size
     if draw(st.booleans()):
-        order: list[str] = draw(st.permutations(list(entries)))
-        entries = {name: entries[name] for name in order}
+        names: st.SearchStrategy[list[str]] = st.permutations(list(entries))
+        entries = {name: entries[name] for name in draw(names)}
     for _ in range(draw(st.integers(0, 2))):
-        if entries and draw(st.booleans()):
+        if draw(st.booleans()) and entries:
             name = draw(st.sampled_from(list(entries)))
             if draw(st.integers(0, 3)) == 0:
                 entries[name] = draw(ENTRY)
