@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 import fastinit as fi
-from fastinit import files
+from fastinit import checkpoint, files
 from fastinit.checkpoint import (
     Rule,
     Tensor,
@@ -264,6 +264,19 @@ def test_disk_full_is_an_error_not_a_crash(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(files, "reserve", full)
     with pytest.raises(OSError, match="No space left"), complete_file(tmp_path / "x", b"", 10):
         pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_names_are_there_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'block\.weight' is there twice"):
+        initialize([SMALL[0], SMALL[0]], tmp_path / "x", RULES, seed=0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_header_that_the_package_refuses_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "MAX_HEADER", 1000)
+    with pytest.raises(ValueError, match="header must have 1000 bytes at most"):
+        initialize([Tensor("w" * 1000, (3, 3), "float32")], tmp_path / "x", [Rule(fi.zeros())], seed=0)
     assert os.listdir(tmp_path) == []
 
 
