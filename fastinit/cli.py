@@ -46,7 +46,7 @@ from fastinit.fill import warmup as compile_all
 from fastinit.initializers import Initializer, brief, parse
 from fastinit.propagation import Propagation, propagate
 from fastinit.tensorfiles import open_tensors
-from fastinit.text import printable, quoted
+from fastinit.text import QUOTED, printable, quoted
 from fastinit.verify import verify_tensors
 
 _FLOATS = click.Choice(FLOATS)
@@ -300,7 +300,7 @@ def verify_command(
             raise ValueError("--plot needs a tensor of draws, and there are only constants")
         name = min(drawn, key=lambda name: min(result.pvalue for result in drawn[name].results))
         plot(drawn[name], picture)
-        click.echo(printable(f"{picture}: {name}"), err=True)
+        click.echo(printable(f"{picture}: {name[:QUOTED]}"), err=True)
     if found.rejected:
         raise SystemExit(1)
     if not (found.passed or (allow_skipped and found.reports)):

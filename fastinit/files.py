@@ -154,7 +154,7 @@ def complete_file(
     except BaseException as error:
         try:
             os.unlink(partial)
-        except FileNotFoundError:  # not made yet, or complete and renamed
+        except OSError:  # not made yet, or complete and renamed
             raise error from None
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(f"{path} is unchanged") from None
