@@ -112,9 +112,7 @@ ERRORS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "manifest: nested": (manifest("[" * 10_000), "nested"),
     "manifest: nested objects": (manifest('{"a":' * 10_000), "nested"),
     "manifest: empty": (manifest("[]"), "must be a list of tensors"),
-    "manifest: nothing": (manifest(""), "manifest"),
     "manifest: half a pair": (manifest('[{"name": "\\ud800", "shape": [3], "dtype": "float32"}]'), "UTF-8"),
-    "manifest: Latin-1": (lambda folder: (model(folder), (folder / "m.json").write_bytes(b'["\xe4"]'))[0], "utf-8"),
     "manifest: a FIFO": (fifo("m.json"), "regular file, but is a FIFO"),
     "manifest: 1 TiB": (sparse("m.json"), "at most"),
     "recipe: a FIFO": (fifo("r.toml"), "regular file, but is a FIFO"),
@@ -126,8 +124,6 @@ ERRORS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         recipe("".join(f"[{DOTS}.k{n}]\n{DOTS} = 1\n" for n in range(checkpoint._RECIPE // 1000)) + RULE),
         "must hold",
     ),
-    "recipe: a number of 5000 digits": (recipe("a = " + "\n".join(["[", *["9" * 400 + ","] * 9, "]"])), "must hold"),
-    "recipe: an array of rules": (recipe("rule = [1]"), "rule 1"),
     "recipe: no rule for any": (recipe("rule = []"), "no rule"),
     "file: an empty .npy": (verify("x.npy", b""), "x.npy is no .npy file"),
     "file: nothing in .npz": (verify("x.npz", b""), "x.npz is no .npz file"),
@@ -139,10 +135,6 @@ ERRORS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a folder that is absent": (fill("3", "absent/out.npy"), "absent/out.npy"),
     "--width": (lambda _: ["propagate", "--init", "zeros", "--width", "3,4"], "--width"),
     "an ending with escapes": (fill("3", f"out.{EVIL}"), "must end in"),
-    "a recipe with escapes": (lambda folder: [*model(folder)[:4], EVIL, "--seed", "0"], "must be a TOML file"),
-    "an activation with escapes": (lambda _: ["recommend", "--activation", EVIL], "activation"),
-    "a manifest with escapes": (manifest(entry(EVIL, dtype=EVIL)), "dtype"),
-    "a long name": (manifest(entry("w" * 10**6, dtype="int5")), "dtype"),
 }
 
 
@@ -289,7 +281,7 @@ cli.main()
         "OverflowError('x')",
         "ZeroDivisionError('x')",
         "EOFError()",
-        "ValueError('x\\n\\x1b[2J')",
+        "ValueError('x\\ny\\x07')",
         "ValueError('x' * 10**6)",
     ],
 )
