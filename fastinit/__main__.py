@@ -1,6 +1,6 @@
 """``python -m fastinit`` is the command line."""
 
-from fastinit.cli import main
+from fastinit_command import main
 
 if __name__ == "__main__":
     main()

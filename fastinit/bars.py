@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fastinit.text import printable
+
 
 @contextmanager
 def bar(title: str, *, on_stderr: bool = False) -> Iterator[Callable[[int, int], object]]:
@@ -30,12 +32,12 @@ def bar(title: str, *, on_stderr: bool = False) -> Iterator[Callable[[int, int],
     except ImportError:
         raise ImportError("progress=True shows a bar by the package rich: pip install fastinit-weights[cli]") from None
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=on_stderr), transient=on_stderr) as bars:
-        task = bars.add_task(title, total=None)
+        task = bars.add_task(printable(title), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import mmap
-import os
-import tempfile
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -17,27 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastinit.files import complete_file, parse_json, read_text
 from fastinit.fill import FLOATS, dtype_of, fill
 from fastinit.initializers import Initializer, parse
 from fastinit.keys import STREAM_FORMAT
-from fastinit.text import quoted
+from fastinit.tensorfiles import CODES, MAX_HEADER, METADATA, product
+from fastinit.text import printable, quoted
 
-_CODES = {  # how safetensors names a dtype, in the order in which tensors are laid out: the widest first
-    "float64": "F64",
-    "int64": "I64",
-    "uint64": "U64",
-    "float32": "F32",
-    "int32": "I32",
-    "uint32": "U32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "int16": "I16",
-    "uint16": "U16",
-    "int8": "I8",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-_ORDER = list(_CODES)
+_ORDER = list(CODES)
+_MANIFEST, _RECIPE, _LINE = 1 << 24, 1 << 17, 500  # bytes of a manifest and a recipe, characters of a recipe's line
+_ELEMENTS = 1 << 52  # of a tensor
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,11 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Its size in the file."""
-        return int(np.prod(self.shape, dtype=np.int64)) * dtype_of(self.dtype).itemsize
+        return math.prod(self.shape) * dtype_of(self.dtype).itemsize
+
+    def __post_init__(self) -> None:
+        if product((size for size in self.shape if size), _ELEMENTS + 1) is None:
+            raise ValueError(f"shape must have 2**52 elements at most, got {quoted(list(self.shape))}")
 
 
 @dataclass(frozen=True)
@@ -87,17 +78,18 @@ def read_manifest(path: str | Path) -> list[Tensor]:
     ValueError
         If the file is not such a list; the message names the entry.
     """
+    place = f"manifest {printable(str(path))}"
     try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        entries = parse_json(read_text(path, _MANIFEST))
     except ValueError as error:
-        raise ValueError(f"manifest {path}: {error}") from None
-    if not isinstance(entries, list):
-        raise ValueError(f"manifest {path} must be a list of tensors, got {type(entries).__name__}")
-    tensors = [_tensor(f"manifest {path}, entry {number}", entry) for number, entry in enumerate(entries)]
+        raise ValueError(f"{place}: {error}") from None
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{place} must be a list of tensors, got {quoted(entries)}")
+    tensors = [_tensor(f"{place}, entry {number}", entry) for number, entry in enumerate(entries)]
     seen: set[str] = set()
     for tensor in tensors:
         if tensor.name in seen:
-            raise ValueError(f"manifest {path} lists {quoted(tensor.name)} twice")
+            raise ValueError(f"{place} lists {quoted(tensor.name)} twice")
         seen.add(tensor.name)
     return tensors
 
@@ -108,15 +100,18 @@ def _tensor(place: str, entry: Any) -> Tensor:
         raise ValueError(f"{place} must be an object with name, shape and dtype, got {quoted(entry)}")
     name, shape, dtype = entry["name"], entry["shape"], entry["dtype"]
     kind, module = entry.get("kind", "parameter"), entry.get("module", "")
-    if not isinstance(name, str) or name in ("", "__metadata__"):
+    if not isinstance(name, str) or name in ("", METADATA):
         raise ValueError(f"{place}: name must be a tensor's name, got {quoted(name)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{place} ({quoted(name)}): shape must be a list of sizes, got {quoted(shape)}")
-    if dtype not in _CODES:
-        raise ValueError(f"{place} ({quoted(name)}): dtype must be one of {', '.join(_CODES)}, got {quoted(dtype)}")
+    if not isinstance(dtype, str) or dtype not in CODES:
+        raise ValueError(f"{place} ({quoted(name)}): dtype must be one of {', '.join(CODES)}, got {quoted(dtype)}")
     if kind not in ("parameter", "buffer") or not isinstance(module, str):
         raise ValueError(f"{place} ({quoted(name)}): kind must be 'parameter' or 'buffer' and module a string")
-    return Tensor(name, tuple(shape), dtype, kind, module)
+    try:
+        return Tensor(name, tuple(shape), dtype, kind, module)
+    except ValueError as error:
+        raise ValueError(f"{place} ({quoted(name)}): {error}") from None
 
 
 def recipe_names() -> list[str]:
@@ -143,32 +138,41 @@ def read_recipe(recipe: str | Path, tensors: Sequence[Tensor]) -> list[Rule]:
     ValueError
         If the recipe does not exist or has anything else in it.
     """
+    place = f"recipe {printable(str(recipe))}"
     if str(recipe) in recipe_names():
         text = resources.files("fastinit.recipes").joinpath(f"{recipe}.toml").read_text(encoding="utf-8")
-    elif Path(recipe).is_file():
-        text = Path(recipe).read_text(encoding="utf-8")
+    elif Path(recipe).exists():
+        try:
+            text = read_text(recipe, _RECIPE)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
     else:
         raise ValueError(f"recipe must be a TOML file or one of {', '.join(recipe_names())}, got {quoted(str(recipe))}")
-    content = _toml(recipe, text)
+    content = _toml(place, text)
     if content.keys() - {"rule", "count"} or not isinstance(content.get("rule"), list):
-        raise ValueError(f"recipe {recipe} must hold [[rule]] tables and may hold [count], got {', '.join(content)}")
+        raise ValueError(f"{place} must hold [[rule]] tables and may hold [count], got {quoted(list(content))}")
     counts = {
         name: sum(fnmatchcase(tensor.name, glob) for tensor in tensors)
-        for name, glob in _strings(f"recipe {recipe}, [count]", content.get("count", {})).items()
+        for name, glob in _strings(f"{place}, [count]", content.get("count", {})).items()
     }
-    return [_rule(f"recipe {recipe}, rule {n}", table, counts) for n, table in enumerate(content["rule"], 1)]
+    return [_rule(f"{place}, rule {n}", table, counts) for n, table in enumerate(content["rule"], 1)]
 
 
-def _toml(recipe: str | Path, text: str) -> dict[str, Any]:
+def _toml(place: str, text: str) -> dict[str, Any]:
     """The recipe's tables."""
     try:
         import tomllib
     except ImportError:  # Python 3.10
         import tomli as tomllib  # type: ignore[import-not-found, no-redef, unused-ignore]
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > _LINE:  # the parser takes the square of the dots in a key
+            raise ValueError(f"{place}: line {number} must have {_LINE} characters at most, got {len(line)}")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"recipe {recipe}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{place}: it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{place}: {printable(str(error))}") from None
 
 
 def _strings(place: str, table: Any) -> dict[str, str]:
@@ -182,13 +186,18 @@ def _rule(place: str, table: Any, counts: Mapping[str, int]) -> Rule:
     """One rule, its initializer parsed."""
     texts = _strings(place, table)
     if "init" not in texts or not texts.keys() & {"match", "module"} or texts.keys() - {"init", "match", "module"}:
-        raise ValueError(f"{place} must have init, and match or module or both, got {', '.join(texts)}")
+        raise ValueError(f"{place} must have init, and match or module or both, got {quoted(list(texts))}")
     try:
         init = parse(texts["init"], counts)
     except (TypeError, ValueError) as error:
         known = "".join(f"; {name} = {count}" for name, count in counts.items())
         raise ValueError(f"{place}: {error}{known}") from None
     return Rule(init, texts.get("match", "*"), texts.get("module", "*"))
+
+
+def rule_for(tensor: Tensor, rules: Sequence[Rule]) -> Rule | None:
+    """The first rule that matches the tensor, if one does."""
+    return next((rule for rule in rules if rule.matches(tensor)), None)
 
 
 def assign(tensors: Sequence[Tensor], rules: Sequence[Rule]) -> list[tuple[Tensor, Initializer]]:
@@ -201,13 +210,13 @@ def assign(tensors: Sequence[Tensor], rules: Sequence[Rule]) -> list[tuple[Tenso
     """
     pairs: list[tuple[Tensor, Initializer]] = []
     for tensor in tensors:
-        rule = next((rule for rule in rules if rule.matches(tensor)), None)
+        rule = rule_for(tensor, rules)
         if rule is None:
             if tensor.kind == "buffer":
                 continue
             raise ValueError(
                 f"no rule of the recipe matches the parameter {quoted(tensor.name)} (module {quoted(tensor.module)}, "
-                f"shape {list(tensor.shape)})"
+                f"shape {quoted(list(tensor.shape))})"
             )
         pairs.append((tensor, rule.init))
     return pairs
@@ -223,6 +232,7 @@ def initialize(
     note: str = "",
     threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
+    sync: bool = True,
 ) -> Summary:
     """Write a model's initial weights to a safetensors file, each tensor's stream its name.
 
@@ -243,11 +253,14 @@ def initialize(
         Goes into the file's metadata.
     progress
         Called with (bytes done, bytes in all).
+    sync
+        Whether to wait for the disk: see `fastinit.files.complete_file`.
 
     Raises
     ------
     ValueError, TypeError
-        If a tensor has no rule or its initializer cannot fill it; the message names the tensor.
+        If a tensor has no rule or its initializer cannot fill it, the message names the tensor; if ``out`` is there and
+        no regular file; if there is nothing to write.
     OSError
         If the file cannot be written: the space for all of it is taken before the first value.
     """
@@ -255,13 +268,15 @@ def initialize(
     if dtype is not None:
         tensors = [_cast(tensor, dtype) for tensor in tensors]
     pairs = sorted(assign(tensors, rules), key=lambda pair: _ORDER.index(pair[0].dtype))
+    if not pairs:
+        raise ValueError("there is nothing to write: no tensor has a rule in the recipe")
     for tensor, init in pairs:
         with _about(tensor, init):  # a region without elements is checked like any other
             nothing = np.empty([0] * len(tensor.shape), dtype_of(tensor.dtype))
             fill(nothing, init, seed=seed, name=tensor.name, global_shape=tensor.shape, threads=threads)
     header, starts = _header([tensor for tensor, _ in pairs], note)
     total = sum(tensor.nbytes for tensor, _ in pairs)
-    with complete_file(out, header, total) as data:
+    with complete_file(out, header, total, sync=sync) as data:
         for (tensor, init), start in zip(pairs, starts, strict=True):
             view = data[start : start + tensor.nbytes].view(dtype_of(tensor.dtype)).reshape(tensor.shape)
 
@@ -281,7 +296,7 @@ def _about(tensor: Tensor, init: Initializer) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"tensor {quoted(tensor.name)} ({tensor.dtype}{list(tensor.shape)}), {init}: {error}"
+            f"tensor {quoted(tensor.name)} ({tensor.dtype}{quoted(list(tensor.shape))}), {init}: {error}"
         ) from None
 
 
@@ -299,80 +314,17 @@ def _header(tensors: Sequence[Tensor], note: str) -> tuple[bytes, list[int]]:
     the data begin on a cache line; tensors follow without gaps.
     """
     metadata = {"format": "pt", "fastinit": f"stream format {STREAM_FORMAT}{', ' + note if note else ''}"}
-    content: dict[str, Any] = {"__metadata__": metadata}
+    content: dict[str, Any] = {METADATA: metadata}
     starts, at = [], 0
     for tensor in tensors:
+        if tensor.name in content:
+            raise ValueError(f"the name {quoted(tensor.name)} is there twice, or not a tensor's")
         starts.append(at)
         offsets = [at, at + tensor.nbytes]
-        content[tensor.name] = {"dtype": _CODES[tensor.dtype], "shape": tensor.shape, "data_offsets": offsets}
+        content[tensor.name] = {"dtype": CODES[tensor.dtype], "shape": tensor.shape, "data_offsets": offsets}
         at += tensor.nbytes
     text = json.dumps(content, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % 64)
+    if len(text) > MAX_HEADER:
+        raise ValueError(f"the header must have {MAX_HEADER} bytes at most, got {len(text)}: shorten the names")
     return len(text).to_bytes(8, "little") + text, starts
-
-
-@contextmanager
-def complete_file(path: str | Path, header: bytes, size: int) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """A new file of ``header`` and ``size`` bytes, the latter mapped into memory to be written.
-
-    Under its own name it exists only when the block ends without an exception; else nothing is left. Its space is
-    reserved first, since a mapped file that runs out of disk kills the process.
-    """
-    path = Path(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        try:
-            _reserve(descriptor, len(header) + size)
-            os.pwrite(descriptor, header, 0)
-            mapped = mmap.mmap(descriptor, len(header) + size)
-            mask = os.umask(0)
-            os.umask(mask)
-            os.fchmod(descriptor, 0o666 & ~mask)  # as if it had been made by open()
-        except OSError as error:
-            wanted = f"{path}, {(len(header) + size) / 1e9:.3g} GB"
-            raise OSError(error.errno, f"cannot write {wanted}: {error.strerror}") from None
-        finally:
-            os.close(descriptor)
-        yield np.frombuffer(mapped, np.uint8, size, len(header))
-        os.replace(name, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-
-
-def open_tensors(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors of a safetensors file by name, mapped into memory to be read: bfloat16 too, and no package needed.
-
-    Raises
-    ------
-    ValueError
-        If it is not such a file, or has a dtype that is not in a manifest either.
-    """
-    size = Path(path).stat().st_size
-    mapped = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
-    length = int.from_bytes(mapped[:8].tobytes(), "little")
-    try:
-        if not 0 < length <= size - 8:
-            raise ValueError("its header is longer than the file")
-        entries = json.loads(mapped[8 : 8 + length].tobytes())
-        names = {code: name for name, code in _CODES.items()}
-        found = {}
-        for name, entry in entries.items():
-            if name == "__metadata__":
-                continue
-            if entry["dtype"] not in names:
-                raise ValueError(f"tensor {quoted(name)} has the dtype {entry['dtype']}, known are {', '.join(names)}")
-            begin, end = (8 + length + offset for offset in entry["data_offsets"])
-            found[name] = mapped[begin:end].view(dtype_of(names[entry["dtype"]])).reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from None
-    return found
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    """Take the space that the file needs."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:
-        os.ftruncate(descriptor, size)

@@ -10,8 +10,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -33,19 +34,19 @@ from fastinit.checkpoint import (
     Rule,
     Summary,
     Tensor,
-    assign,
-    complete_file,
     initialize,
-    open_tensors,
     read_manifest,
     read_recipe,
     recipe_names,
+    rule_for,
 )
+from fastinit.files import complete_file
 from fastinit.fill import FLOATS, dtype_of, fill, words
 from fastinit.fill import warmup as compile_all
 from fastinit.initializers import Initializer, brief, parse
 from fastinit.propagation import Propagation, propagate
-from fastinit.text import quoted
+from fastinit.tensorfiles import open_tensors
+from fastinit.text import QUOTED, printable, quoted
 from fastinit.verify import verify_tensors
 
 _FLOATS = click.Choice(FLOATS)
@@ -53,11 +54,12 @@ _common = [
     click.option("--seed", type=click.IntRange(0, 2**64 - 1), required=True, help="The seed of all values."),
     click.option("--threads", type=click.IntRange(1), help="Threads; by default all CPUs that may be used."),
     click.option("--quiet", is_flag=True, help="Show no progress bar."),
+    click.option("--no-sync", is_flag=True, help="Do not wait for the disk; a crash soon after may damage OUT."),
 ]
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command has."""
+    """The options that every command has that writes values."""
     for option in reversed(_common):
         command = option(command)
     return command
@@ -76,14 +78,23 @@ def cli() -> None:
 @click.option("--dtype", type=_FLOATS, help="Of all floating-point tensors; by default the manifest's.")
 @_options
 def init(
-    manifest: Path, out: Path, recipe: str, dtype: str | None, seed: int, threads: int | None, quiet: bool
+    manifest: Path,
+    out: Path,
+    recipe: str,
+    dtype: str | None,
+    seed: int,
+    threads: int | None,
+    quiet: bool,
+    no_sync: bool,
 ) -> None:
     """Write the initial weights of the model that MANIFEST lists to OUT, a safetensors file."""
     tensors = read_manifest(manifest)
     rules = read_recipe(recipe, tensors)
     note = f"recipe {Path(recipe).name}, seed {seed}"
     with _bar(out, quiet) as report:
-        summary = initialize(tensors, out, rules, seed=seed, dtype=dtype, note=note, threads=threads, progress=report)
+        summary = initialize(
+            tensors, out, rules, seed=seed, dtype=dtype, note=note, threads=threads, progress=report, sync=not no_sync
+        )
     _closing_line(out, summary)
 
 
@@ -95,18 +106,28 @@ def init(
 @click.option("--dtype", type=_FLOATS, default="float32", show_default=True)
 @_options
 def fill_command(
-    out: Path, shape: str, text: str, name: str, dtype: str, seed: int, threads: int | None, quiet: bool
+    out: Path,
+    shape: str,
+    text: str,
+    name: str,
+    dtype: str,
+    seed: int,
+    threads: int | None,
+    quiet: bool,
+    no_sync: bool,
 ) -> None:
     """Write one tensor to OUT, a .npy or .safetensors file."""
-    tensor = Tensor(name, _sizes(shape), dtype)
+    tensor = Tensor(name, _sizes("--shape", shape), dtype)
     initializer = parse(text)
     with _bar(out, quiet) as report:
         if out.suffix == ".safetensors":
             rules = [Rule(initializer)]
-            summary = initialize([tensor], out, rules, seed=seed, note=f"seed {seed}", threads=threads, progress=report)
+            summary = initialize(
+                [tensor], out, rules, seed=seed, note=f"seed {seed}", threads=threads, progress=report, sync=not no_sync
+            )
         elif out.suffix == ".npy" and dtype != "bfloat16":
             began = time.perf_counter()
-            with complete_file(out, _npy_header(tensor), tensor.nbytes) as data:
+            with complete_file(out, _npy_header(tensor), tensor.nbytes, sync=not no_sync) as data:
                 view = data.view(dtype_of(dtype)).reshape(tensor.shape)
                 fill(view, initializer, seed=seed, name=name, threads=threads, progress=report)
             summary = Summary(1, tensor.nbytes, time.perf_counter() - began)
@@ -148,7 +169,7 @@ def propagate_command(
     """Send signals through a stack of layers: what initializers do to activations and gradients."""
     if picture is not None:
         from fastinit.plots import plot_propagation
-    sizes = _sizes(width)
+    sizes = _sizes("--width", width)
     found = [
         propagate(
             parse(text),
@@ -173,7 +194,7 @@ def propagate_command(
         click.echo(f"{brief(result.init)}: {result.verdict}{advice}")
     if picture is not None:
         plot_propagation(found, picture)
-        click.echo(f"{picture}: the stds by layer", err=True)
+        click.echo(printable(f"{picture}: the stds by layer"), err=True)
 
 
 @cli.command("recommend")
@@ -185,14 +206,15 @@ def propagate_command(
 def recommend_command(activation: str, a: float, residual: bool, depth: int, width: int) -> None:
     """Which initializer keeps activations and gradients of such layers, by theory alone."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     found = recommend(activation, a=a, residual=residual, depth=depth, width=width)
-    table = Table(title=f"theory: {activation}, {depth} layers of {width}; factors of std a layer")
+    table = Table(title=escape(printable(f"theory: {activation}, {depth} layers of {width}; factors of std a layer")))
     for column in ("init", "activations", "gradients"):
         table.add_column(column, overflow="fold")
     for rival in found.rivals:
-        table.add_row(brief(rival.init), f"{rival.rate:.4f}x", f"{rival.gradient_rate:.4f}x")
+        table.add_row(escape(brief(rival.init)), f"{rival.rate:.4f}x", f"{rival.gradient_rate:.4f}x")
     Console().print(table)
     cost = next(rival.cost for rival in found.rivals if rival.init == found.init)
     equal = [brief(rival.init) for rival in found.rivals if rival.cost == cost and rival.init != found.init]
@@ -204,9 +226,10 @@ def recommend_command(activation: str, a: float, residual: bool, depth: int, wid
 def _print_layers(result: Propagation) -> None:
     """A table of some of the layers; flat is the fraction saturated."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{brief(result.init)}, {result.activation}, {result.depth} layers")
+    table = Table(title=escape(printable(f"{brief(result.init)}, {result.activation}, {result.depth} layers")))
     for column in ("layer", "std", "theory", "mean", "gradient", "theory", "flat", "dead"):
         table.add_column(column, justify="right", no_wrap=True)
     shown = {1, 2, 5, 10, 20, 50, 100, result.depth, result.overflow_layer, result.vanish_layer}
@@ -228,6 +251,7 @@ def _print_layers(result: Propagation) -> None:
 @click.option("--manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The model's tensors.")
 @click.option("--tensor", "glob", default="*", help="Only the tensors whose names match this glob.")
 @click.option("--alpha", type=float, default=1e-6, show_default=True, help="Family-wise error rate of all tests.")
+@click.option("--allow-skipped", is_flag=True, help="Pass though tensors were skipped, if one was verified.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 @click.option(
     "--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the least likely tensor."
@@ -240,11 +264,15 @@ def verify_command(
     manifest: Path | None,
     glob: str,
     alpha: float,
+    allow_skipped: bool,
     as_json: bool,
     picture: Path | None,
     threads: int | None,
 ) -> None:
-    """Test whether the tensors of FILE (.npy, .npz, .safetensors) follow their laws; exit code 1 if one does not.
+    """Test whether the tensors of FILE (.npy, .npz, .safetensors) follow their laws.
+
+    The exit code is 0 if all of them do, 1 if one does not or there is an error, and 3 if none is rejected but some, or
+    all, were skipped: they have no rule in the recipe, no law of their elements, no elements, or another dtype.
 
     Without a manifest, the names and shapes are the file's, and rules by a module's kind match nothing.
     """
@@ -252,18 +280,19 @@ def verify_command(
         raise ValueError("give --init, or --recipe, which alone takes a --manifest")
     if picture is not None:
         from fastinit.plots import plot
-    arrays = _arrays(file)
+    arrays, skipped = open_tensors(file)
+    names = [*arrays, *skipped]
     if recipe is not None:
-        pairs = _assigned(file, arrays, recipe, manifest)
+        pairs, unnamed = _assigned(file, arrays, skipped, recipe, manifest)
+        skipped |= unnamed
     else:
         init = parse(str(text))
         pairs = {name: (array, init) for name, array in arrays.items()}
     pairs = {name: pair for name, pair in pairs.items() if fnmatchcase(name, glob)}
-    if not pairs:
-        raise ValueError(
-            f"{file} has no tensor to verify that matches {quoted(glob)}, only {', '.join(arrays) or 'nothing'}"
-        )
-    found = verify_tensors(pairs, alpha=alpha, threads=threads)
+    skipped = {name: reason for name, reason in skipped.items() if fnmatchcase(name, glob)}
+    if not pairs and not skipped:
+        raise ValueError(f"{file} has no tensor that matches --tensor {quoted(glob)}, only {_listed(names)}")
+    found = verify_tensors(pairs, alpha=alpha, threads=threads, skipped=skipped)
     click.echo(json.dumps(found.as_dict(), indent=1) if as_json else str(found))
     if picture is not None:
         drawn = {name: report for name, report in found.reports.items() if report.summary is not None}
@@ -271,41 +300,46 @@ def verify_command(
             raise ValueError("--plot needs a tensor of draws, and there are only constants")
         name = min(drawn, key=lambda name: min(result.pvalue for result in drawn[name].results))
         plot(drawn[name], picture)
-        click.echo(f"{picture}: {name}", err=True)
-    if not found.passed:
+        click.echo(printable(f"{picture}: {name[:QUOTED]}"), err=True)
+    if found.rejected:
         raise SystemExit(1)
+    if not (found.passed or (allow_skipped and found.reports)):
+        raise SystemExit(3)
 
 
-def _arrays(file: Path) -> dict[str, Any]:
-    """The tensors of a file, mapped into memory where its format allows."""
-    if file.suffix == ".npy":
-        return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False)}
-    if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    if file.suffix == ".safetensors":
-        return open_tensors(file)
-    raise ValueError(f"FILE must end in .npy, .npz or .safetensors, got {file}")
+def _listed(names: Iterable[str]) -> str:
+    """Some names, short enough for a line."""
+    some = list(itertools.islice(names, 11))
+    return ", ".join(map(quoted, some[:10])) + (", ..." if some[10:] else "") or "nothing"
 
 
 def _assigned(
-    file: Path, arrays: dict[str, Any], recipe: str, manifest: Path | None
-) -> dict[str, tuple[Any, Initializer]]:
-    """Each tensor with what the recipe gives it."""
+    file: Path, arrays: dict[str, Any], skipped: dict[str, str], recipe: str, manifest: Path | None
+) -> tuple[dict[str, tuple[Any, Initializer]], dict[str, str]]:
+    """Each tensor with what the recipe gives it, and why others get nothing."""
     if manifest is None:
         tensors = [Tensor(name, array.shape, array.dtype.name) for name, array in arrays.items()]
     else:
         tensors = read_manifest(manifest)
-    pairs = assign(tensors, read_recipe(recipe, tensors))
-    for tensor, _ in pairs:
+        if rest := (arrays.keys() | skipped.keys()) - {tensor.name for tensor in tensors}:
+            raise ValueError(f"{file} has tensors that {manifest} does not list: {_listed(sorted(rest))}")
+    rules = read_recipe(recipe, tensors)
+    pairs: dict[str, tuple[Any, Initializer]] = {}
+    unnamed: dict[str, str] = {}
+    for tensor in tensors:
+        rule = rule_for(tensor, rules)
         there = arrays[tensor.name].shape if tensor.name in arrays else "absent"
+        if tensor.name in skipped or (there == "absent" and rule is None and tensor.kind == "buffer"):
+            continue  # `init` has not written such a buffer
         if there != tensor.shape:
             raise ValueError(
                 f"tensor {quoted(tensor.name)} of {manifest} has shape {tensor.shape}, that of {file} is {there}"
             )
-    if manifest is not None and (rest := arrays.keys() - {tensor.name for tensor in tensors}):
-        raise ValueError(f"{file} has tensors that {manifest} does not list: {', '.join(sorted(rest))}")
-    return {tensor.name: (arrays[tensor.name], init) for tensor, init in pairs}
+        if rule is None:
+            unnamed[tensor.name] = "no rule of the recipe names it"
+        else:
+            pairs[tensor.name] = arrays[tensor.name], rule.init
+    return pairs, unnamed
 
 
 _WORDS = 1 << 18  # that are made at once: they stay in the cache on their way to the pipe
@@ -365,11 +399,12 @@ def _write_all(block: Any) -> None:
         view = view[os.write(1, view) :]
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    """The shape that a text such as 64x3x7x7 names."""
+def _sizes(option: str, text: str) -> tuple[int, ...]:
+    """The sizes that a text such as 64x3x7x7 names."""
     parts = text.split("x") if text else []
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError(f"--shape must be sizes with x between them, such as 4096x4096, got {quoted(text)}")
+    if not all(part.isascii() and part.isdigit() and len(part) < 20 and int(part) < 1 << 63 for part in parts):
+        wanted = "sizes below 2**63 with x between them, such as 4096x4096"
+        raise ValueError(f"{option} must be {wanted}, got {quoted(text)}")
     return tuple(map(int, parts))
 
 
@@ -383,8 +418,8 @@ def _npy_header(tensor: Tensor) -> bytes:
 
 @contextmanager
 def _bar(out: Path, quiet: bool) -> Iterator[Callable[[int, int], object] | None]:
-    """A progress bar on the terminal's error stream."""
-    if quiet:
+    """A progress bar on the terminal's error stream, if it is one."""
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     with bar(out.name, on_stderr=True) as report:
@@ -396,25 +431,62 @@ def _closing_line(out: Path, summary: Summary) -> None:
     tensors, size, seconds = summary
     plural = "" if tensors == 1 else "s"
     speed = size / 1e9 / seconds
-    click.echo(f"{out}: {tensors} tensor{plural}, {size / 1e9:.3f} GB in {seconds:.2f} s, {speed:.2f} GB/s")
+    line = f"{out}: {tensors} tensor{plural}, {size / 1e9:.3f} GB in {seconds:.2f} s, {speed:.2f} GB/s"
+    click.echo(printable(line))
 
 
 def _terminated(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _again(lost: Any) -> None:
+    """Send a signal again whose exception was raised where it goes no further, as in a callback of LLVM."""
+    if isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
+        code = getattr(lost.exc_value, "code", 128 + signal.SIGINT)
+        timer = threading.Timer(0.01, os.kill, (os.getpid(), code - 128))  # when the callback is over
+        timer.daemon = True
+        timer.start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
+_MESSAGE = 1000  # characters of an error
+
+
 def main() -> None:
     """Run the command line; an error is one line on the error stream and exit code 1, an interrupt 130."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)  # unwinds, so that no partial file is left
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _terminated)  # unwinds, so that no partial file is left
+    sys.unraisablehook = _again
     try:
         cli(standalone_mode=False)
-    except click.ClickException as error:
+    except click.UsageError as error:
+        if not isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # which shows the help
+            error = click.UsageError(printable(error.format_message())[:_MESSAGE], error.ctx)
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("fastinit: interrupted, nothing was written", err=True)
-        sys.exit(130)
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        click.echo(f"fastinit: {error}", err=True)
-        sys.exit(1)
+    except click.Abort as error:  # click's word for an interrupt, and for the end of input
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            _fail(error.__cause__ or error)
+        _fail(f"interrupted; {error.__cause__}" if str(error.__cause__) else "interrupted", 130)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except (
+        click.ClickException,
+        ArithmeticError,
+        ImportError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        _fail(error)
+
+
+def _fail(error: object, code: int = 1) -> NoReturn:
+    """Say in one line what went wrong, and exit."""
+    text = printable(str(error) or type(error).__name__)
+    click.echo(f"fastinit: {text if len(text) <= _MESSAGE else text[:_MESSAGE] + '...'}", err=True)
+    sys.exit(code)

@@ -20,18 +20,18 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 import fastinit as fi
-from fastinit import checkpoint
+from fastinit import checkpoint, files
 from fastinit.checkpoint import (
     Rule,
     Tensor,
     assign,
-    complete_file,
     initialize,
     read_manifest,
     read_recipe,
     recipe_names,
 )
 from fastinit.cli import cli
+from fastinit.files import complete_file
 
 MANIFESTS = Path(__file__).parent / "manifests"
 MODELS = {
@@ -261,9 +261,22 @@ def test_disk_full_is_an_error_not_a_crash(tmp_path: Path, monkeypatch: pytest.M
     def full(descriptor: int, size: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_reserve", full)
+    monkeypatch.setattr(files, "reserve", full)
     with pytest.raises(OSError, match="No space left"), complete_file(tmp_path / "x", b"", 10):
         pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_names_are_there_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'block\.weight' is there twice"):
+        initialize([SMALL[0], SMALL[0]], tmp_path / "x", RULES, seed=0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_header_that_the_package_refuses_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "MAX_HEADER", 1000)
+    with pytest.raises(ValueError, match="header must have 1000 bytes at most"):
+        initialize([Tensor("w" * 1000, (3, 3), "float32")], tmp_path / "x", [Rule(fi.zeros())], seed=0)
     assert os.listdir(tmp_path) == []
 
 

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 import fastinit as fi
-from fastinit.checkpoint import open_tensors
 from fastinit.cli import cli
+from fastinit.tensorfiles import open_tensors
 
 MANIFEST: list[dict[str, Any]] = [
     {"name": "block.weight", "shape": [96, 64], "dtype": "float32", "module": "Linear"},
@@ -84,7 +84,7 @@ def test_a_missing_tensor_is_named(model: Path) -> None:
     manifest = model.with_name("m.json")
     for entry, message in (
         ({"name": "more.weight", "shape": [3, 4], "dtype": "float32"}, "'more.weight'.* is absent"),
-        (None, "does not list: block.weight"),
+        (None, "does not list: 'block.weight'"),
     ):
         manifest.write_text(json.dumps([*MANIFEST, entry] if entry else MANIFEST[1:]))
         with pytest.raises(ValueError, match=message):
@@ -124,7 +124,7 @@ def test_pictures_of_every_kind(tmp_path: Path) -> None:
 
 
 def test_open_tensors_reads_what_was_written(model: Path) -> None:
-    tensors = open_tensors(model)
+    tensors = open_tensors(model).arrays
     assert {name: (x.shape, x.dtype.name) for name, x in tensors.items()} == {
         entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in MANIFEST
     }
@@ -138,7 +138,7 @@ def test_open_tensors_reads_what_was_written(model: Path) -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not a safetensors file"):
+    with pytest.raises(ValueError, match=r"is no \.safetensors file"):
         open_tensors(path)
 
 
@@ -147,7 +147,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
     [
         ([], "give --init, or --recipe"),
         (["--init", "normal", "--recipe", "gpt2"], "give --init, or --recipe"),
-        (["--init", "normal", "--tensor", "y"], "no tensor to verify that matches 'y', only x"),
+        (["--init", "normal", "--tensor", "y"], "no tensor that matches --tensor 'y', only 'x'"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
@@ -183,3 +183,90 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert done.stdout.strip() == "1000000"
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+def save(path: Path, **arrays: Any) -> Path:
+    """An archive of arrays, or a safetensors file of them."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+        return path
+    at, entries, data = 0, {}, b""
+    codes = {"float32": "F32", "uint8": "F8_E4M3"}  # bytes stand for numbers of 8 bits
+    for name, array in arrays.items():
+        entries[name] = {
+            "dtype": codes[array.dtype.name],
+            "shape": array.shape,
+            "data_offsets": [at, at + array.nbytes],
+        }
+        at += array.nbytes
+        data += array.tobytes()
+    header = json.dumps(entries).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return path
+
+
+NORMAL = fi.array((100, 90), fi.normal(), seed=0, name="x")
+OTHER = fi.array((100, 90), fi.normal(), seed=0, name="y")
+EIGHT = np.zeros(5, np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_nothing_that_was_not_looked_at_has_passed(tmp_path: Path, suffix: str) -> None:
+    """0: all passed; 1: one is rejected; 3: none, but some were skipped, or all."""
+    file = tmp_path / f"x{suffix}"
+    eight = EIGHT if suffix == ".safetensors" else EIGHT.astype(complex)
+    none = np.zeros((0, 3), np.float32)
+    init = ["--init", "normal"]
+    more = "--allow-skipped"
+    for arrays, options, codes in (
+        ({"a": NORMAL, "b": OTHER}, init, (0, 0)),
+        ({"a": NORMAL, "b": eight}, init, (3, 0)),
+        ({"a": NORMAL, "b": none}, init, (3, 0)),
+        ({"a": NORMAL, "b": eight}, [*init, "--tensor", "a"], (0, 0)),
+        ({"a": NORMAL, "b": eight}, [*init, "--tensor", "b"], (3, 3)),
+        ({"a": NORMAL, "b": eight}, ["--init", "uniform"], (1, 1)),
+        ({"a": NORMAL, "b": NORMAL, "c": eight}, init, (1, 1)),
+        ({"b": eight}, init, (3, 3)),
+        ({"b": none}, init, (3, 3)),
+        ({"a": NORMAL}, ["--init", "orthogonal"], (3, 3)),
+    ):
+        save(file, **arrays)
+        assert (run("verify", file, *options)[0], run("verify", file, *options, more)[0]) == codes, (arrays, options)
+        found = json.loads(run("verify", file, *options, "--json")[1])
+        assert found["passed"] == (codes[0] == 0)
+        assert bool(found["skipped"]) == (codes[0] == 3 or "c" in arrays or options == ["--init", "uniform"])
+
+
+def test_tensors_without_a_rule_are_skipped_by_name(tmp_path: Path) -> None:
+    file, recipe, manifest = save(tmp_path / "x.npz", a=NORMAL, b=OTHER), tmp_path / "r.toml", tmp_path / "m.json"
+    entries = [{"name": name, "shape": [100, 90], "dtype": "float32"} for name in "ab"]
+    manifest.write_text(json.dumps(entries))
+    recipe.write_text("[[rule]]\nmatch = 'a'\ninit = 'normal'\n")
+    for options in ([], ["--manifest", manifest]):
+        code, text = run("verify", file, "--recipe", recipe, *options, "--json")
+        found = json.loads(text)
+        assert code == 3
+        assert found["tensors"].keys() == {"a"}
+        assert found["skipped"] == {"b": "no rule of the recipe names it"}
+        assert run("verify", file, "--recipe", recipe, *options, "--allow-skipped")[0] == 0
+        assert run("verify", file, "--recipe", recipe, *options, "--tensor", "a")[0] == 0
+
+
+def test_a_buffer_that_init_leaves_out_is_not_missing(tmp_path: Path) -> None:
+    """What `init` writes by a manifest, `verify` passes by the same one."""
+    recipe, manifest, file = tmp_path / "r.toml", tmp_path / "m.json", tmp_path / "x.safetensors"
+    buffer = {"name": "b", "shape": [3], "dtype": "float32", "kind": "buffer"}
+    manifest.write_text(json.dumps([{"name": "a", "shape": [100, 90], "dtype": "float32"}, buffer]))
+    recipe.write_text("[[rule]]\nmatch = 'a'\ninit = 'normal'\n")
+    assert run("init", manifest, file, "--recipe", recipe, "--seed", 0)[0] == 0
+    assert run("verify", file, "--recipe", recipe, "--manifest", manifest)[0] == 0
+    manifest.write_text(json.dumps([buffer]))
+    with pytest.raises(ValueError, match="nothing to write"):
+        run("init", manifest, tmp_path / "y.safetensors", "--recipe", recipe, "--seed", 0)
+
+
+def test_a_zip_is_no_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=NORMAL)
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(ValueError, match=r"is no \.npy file"):
+        run("verify", tmp_path / "x.npy", "--init", "normal")

@@ -1,0 +1,17 @@
+"""The command ``fastinit``: the package's command line, interruptible while it is still being loaded."""
+
+import signal
+
+
+def main() -> None:
+    """Load the command line, and run it.
+
+    Loading takes some tenths of a second: an interrupt then ends the process in the system's way, without a traceback.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from fastinit.cli import main as run
+
+    signal.signal(signal.SIGINT, before)
+    run()
