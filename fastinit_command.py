@@ -8,10 +8,11 @@ def main() -> None:
 
     Loading takes some tenths of a second: an interrupt then ends the process in the system's way, without a traceback.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from fastinit.cli import main as run
 
-    signal.signal(signal.SIGINT, before)
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run()

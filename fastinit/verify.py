@@ -17,7 +17,7 @@ from fastinit.matrices import Matrix
 from fastinit.null import null_of
 from fastinit.parallel import thread_count
 from fastinit.significance import Evidence, Result, Summary, all_equal, look
-from fastinit.text import printable, quoted
+from fastinit.text import QUOTED, printable, quoted
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ class Checkpoint:
     def __str__(self) -> str:
         if len(self.reports) == 1 and not self.skipped:
             return str(next(iter(self.reports.values())))
-        names = {name: printable(name) for name in (*self.reports, *self.skipped)}
+        names = {name: printable(name)[:QUOTED] for name in (*self.reports, *self.skipped)}
         width = max(map(len, names.values()), default=0)
         counts = f"{len(self.reports)} verified, {len(self.skipped)} skipped"
         lines = [f"{_verdict(self)}: {counts}, family-wise alpha {self.alpha:g}"]
