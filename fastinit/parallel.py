@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+import fastinit.forks  # noqa: F401 - for its own sake
 from fastinit.keys import check_integer
 from fastinit.text import quoted
 
