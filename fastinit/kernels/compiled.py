@@ -82,7 +82,7 @@ def _apart(compile_version: Callable[[Any], Any], signature: Any) -> Any:
             future.set_exception(error)
 
     thread = threading.Thread(target=work, name="fastinit-compiler")
-    if not global_compiler_lock.is_locked():  # by this thread, which compiles something that calls the kernel
+    if not global_compiler_lock.is_locked():  # type: ignore[no-untyped-call] # by this thread, which compiles something that calls the kernel
         with suppress(RuntimeError):  # no thread can be started
             thread.start()
     while thread.is_alive():
