@@ -120,7 +120,7 @@ def fill_command(
 def warmup(quiet: bool) -> None:
     """Compile all kernels now, so that no later process has to.
 
-    They are kept in NUMBA_CACHE_DIR, or beside the package.
+    They are kept in NUMBA_CACHE_DIR, else beside the package or in the user's cache folder.
     """
     began = time.perf_counter()
     with _bar(Path("kernels"), quiet) as report:
@@ -415,6 +415,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("fastinit: interrupted, nothing was written", err=True)
         sys.exit(130)
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         click.echo(f"fastinit: {error}", err=True)
         sys.exit(1)

@@ -25,7 +25,6 @@ from fastinit.kernels.lanes import BLOCKS
 from fastinit.kernels.numerics import (
     both,
     choose,
-    chosen,
     copy,
     even,
     fence,
@@ -46,6 +45,7 @@ from fastinit.kernels.numerics import (
     right,
     spread,
     store,
+    store_chosen,
     stream,
     stream_line,
     to_bfloat16,
@@ -255,7 +255,7 @@ def _rejected_by_law(law, scratch, at, size):
         for first in range(0, size, 16):
             some = _load(law.lower, source + first * values.itemsize)
             outside = (some < law.lower) | (some > law.upper)
-            store(to + 4 * count, chosen(first, outside))
+            store_chosen(to + 4 * count, first, outside)
             count += how_many(outside)
         while count > 0 and todo[count - 1] >= size:
             count -= 1
