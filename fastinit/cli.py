@@ -141,7 +141,7 @@ def fill_command(
 def warmup(quiet: bool) -> None:
     """Compile all kernels now, so that no later process has to.
 
-    They are kept in NUMBA_CACHE_DIR, or beside the package.
+    They are kept in NUMBA_CACHE_DIR, else beside the package or in the user's cache folder.
     """
     began = time.perf_counter()
     with _bar(Path("kernels"), quiet) as report:

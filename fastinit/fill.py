@@ -243,9 +243,9 @@ def words(
 def warmup(progress: Progress = None) -> int:
     """Compile every kernel that there is, or load it where that was done before; how many there are.
 
-    A kernel takes some seconds once and is kept on disk: beside the package, or in ``NUMBA_CACHE_DIR``. Without this,
-    the first fill of a law in a precision compiles it. Processes may call this, or fill, at the same time: one
-    compiles and the others wait for it.
+    A kernel takes some seconds once and is kept on disk: in ``NUMBA_CACHE_DIR``, else beside the package or in the
+    user's cache folder. Without this, the first fill of a law in a precision compiles it. Processes may call this, or
+    fill, at the same time.
 
     Parameters
     ----------

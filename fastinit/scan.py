@@ -66,7 +66,6 @@ def _lags(shape: tuple[int, ...]) -> dict[str, int]:
 def scan(array: Array, null: Null, threads: int) -> Census:
     """The pass."""
     from fastinit.kernels.census import NEAR, Found, narrow, narrow_product, wide, wide_product
-    from fastinit.kernels.compiled import one_process
 
     order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
     array = array.transpose(order)  # which axis comes first is nothing to the tests, but much to the memory
@@ -113,8 +112,7 @@ def scan(array: Array, null: Null, threads: int) -> Census:
                 total += one
         return end - begin
 
-    with one_process(look):  # what is not compiled yet is, by a run of nothing
-        count(0, 0, sums[0].copy(), products[0].copy())
+    count(0, 0, sums[0].copy(), products[0].copy())  # what is not compiled yet is, by a run of nothing
     run(task, tasks, threads)
     if half:
         known = null.bin_of >= 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+
 QUOTED = 200  # characters of a quotation
 _BITS = 3 * QUOTED  # of an integer that is quoted digit by digit: Python refuses to write very long ones
 
@@ -35,3 +38,10 @@ def quoted(value: object) -> str:
         text = f"<{type(value).__name__}>"
     text = printable(text)
     return text if len(text) <= QUOTED else text[:QUOTED] + "..."
+
+
+def say(line: str) -> None:
+    """Write one line on stderr, where there is one that can be written to."""
+    with suppress(AttributeError, OSError, ValueError):  # None, a pipe that nobody reads, a closed file
+        sys.stderr.write(f"fastinit: {line}\n")
+        sys.stderr.flush()

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -289,6 +290,41 @@ def test_ptx_refuses_what_it_does_not_have() -> None:
         ptx("cauchy", "float32")
     with pytest.raises(ValueError, match="dtype must be one of float16"):
         ptx("normal", "int32")
+
+
+@needs_extra
+def test_a_kernel_is_kept_on_disk_and_a_broken_file_compiled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the CPU, by the same class. What asks the device, which is not there, is answered for it."""
+    from numba import types
+    from numba.core import config
+
+    from fastinit.kernels import cuda as kernels
+
+    dispatcher, codegen = (importlib.import_module(f"numba.cuda.{name}") for name in ("dispatcher", "codegen"))
+    device = SimpleNamespace(compute_capability=(9, 0))
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
+    monkeypatch.setattr(codegen.devices, "get_context", lambda: SimpleNamespace(device=device))
+    monkeypatch.setattr(codegen.runtime.runtime, "get_version", lambda: (12, 9))
+    monkeypatch.setattr(dispatcher._Kernel, "bind", lambda kernel: kernel._codelibrary.get_cubin(cc=(9, 0)))
+
+    def counts(kind: str, dtype: str) -> tuple[int, int]:
+        """How often the kernel of a new process is found, and how often it is not."""
+        law, real = kernels.KINDS[kind], types.float64 if dtype == "float64" else types.float32
+        fields = types.NamedUniTuple(real, len(law._fields), law)  # type: ignore[no-untyped-call]
+        kernel = kernels.kernel.__wrapped__(law, dtype)
+        kernel.compile((types.int64, fields, real, real, types.uint64, types.uint64, *[types.int64] * 9))
+        return sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
+
+    assert [counts(*which) for which in (("uniform", "float32"), ("uniform", "float16"))] == [(0, 1), (0, 1)]
+    assert counts("uniform", "float32") == (1, 0)
+    files = list((tmp_path / "fastinit").iterdir())
+    assert len(files) == 2
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert [counts("uniform", "float32") for _ in range(2)] == [(0, 1), (1, 0)]
 
 
 # What is refused, and why

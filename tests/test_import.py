@@ -1,11 +1,10 @@
-"""What an import loads, which way imports point, what is compiled when, and the same bits on every processor."""
+"""What an import loads, which way imports point, and the same bits on every processor."""
 
 from __future__ import annotations
 
 import ast
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ from pathlib import Path
 import pytest
 
 import fastinit
-from fastinit.kernels import compiled, cpu
-from fastinit.kernels.draws import NormalDraw, UniformDraw
 
 PACKAGE = Path(fastinit.__file__).parent
 OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotlib", "jax", "cupy"}
@@ -24,6 +21,7 @@ OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotli
 LAYERS = [
     "text",
     "environment",
+    "forks",
     "keys",
     "axes",
     "moments",
@@ -180,82 +178,6 @@ def test_a_heavy_import_is_found(module: str, source: str) -> None:
     assert heavy(module, source)
 
 
-COMPILES = """
-import fastinit as fi
-from fastinit.kernels.cpu import fill_tiles
-from fastinit.kernels.draws import UniformDraw
-fi.array(3, fi.uniform(), seed=0, name=0)
-import numpy as np
-stats = fill_tiles(UniformDraw, np.float32).stats
-print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
-"""
-
-
-def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
-    first, second = (run(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
-    assert first.split() == ["0", "1"]
-    assert second.split() == ["1", "0"]
-
-
-FIRST_VALUES = """
-import sys
-import numpy as np
-import fastinit as fi
-from fastinit.kernels.cpu import fill_tiles
-from fastinit.kernels.draws import NormalDraw, TruncatedDraw, UniformDraw
-for init in sys.argv[1:] or ["uniform()", "normal()", "truncated_normal()"]:
-    print(fi.array(1, fi.parse(init), seed=0, name=0)[0])
-if not sys.argv[1:]:
-    laws = UniformDraw, NormalDraw, TruncatedDraw
-    print(sum(sum(fill_tiles(law, np.float32).stats.cache_misses.values()) for law in laws))
-"""
-
-
-def test_processes_that_start_at_once_do_not_mix_their_kernels(tmp_path: Path) -> None:
-    """Uniforms and truncated normals take arguments of the same types: only the law tells their kernels apart."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU_")}
-    clean["NUMBA_CACHE_DIR"] = str(tmp_path)
-    command = [sys.executable, "-W", "error", "-c", FIRST_VALUES]
-    inits = ["uniform()", "truncated_normal()", "normal()"]
-    started = [subprocess.Popen([*command, init], env=clean, stdout=subprocess.PIPE, text=True) for init in inits]
-    alone = [process.communicate(timeout=600)[0] for process in started]
-    assert alone == ["0.39904645\n", "0.99113756\n", "0.99113756\n"]
-    assert run(FIRST_VALUES, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["0.39904645", "0.99113756", "0.99113756", "0"]
-
-
-@pytest.mark.slow
-def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
-    count, again = (run("import fastinit; print(fastinit.warmup())", NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
-    assert count == again
-    assert len(list(tmp_path.rglob("*.nbc"))) == int(count)
-
-
-def test_a_changed_source_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest of the sources sees a change in any file of the kernels, and Numba's cache sees the digest."""
-    copy = tmp_path / "kernels"
-    shutil.copytree(Path(compiled.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(compiled, "__file__", str(copy / "compiled.py"))
-    before = compiled.digest.__wrapped__()
-    digests = {before}
-    for path in sorted(copy.glob("*.py")):
-        text = path.read_text()
-        path.write_text(text + "\n")
-        digests.add(compiled.digest.__wrapped__())
-        path.write_text(text)
-    assert len(digests) == 1 + len(list(copy.glob("*.py")))
-    assert compiled.digest.__wrapped__() == before
-
-    class Target:
-        def magic_tuple(self) -> tuple[str, ...]:
-            return ("some", "processor")
-
-    def key(law: type, digest: str) -> object:
-        return cpu._kernel(law, digest)._cache._index_key((), Target())
-
-    assert key(NormalDraw, "one") == key(NormalDraw, "one")
-    assert len({key(NormalDraw, "one"), key(NormalDraw, "two"), key(UniformDraw, "one")}) == 3
-
-
 LEVELS = {  # the flags of /proc/cpuinfo that tell that a processor has the level
     "x86-64-v2": {"sse4_2", "ssse3", "popcnt", "cx16"},
     "x86-64-v3": {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "abm"},
@@ -303,7 +225,7 @@ def flags() -> set[str]:
 @pytest.mark.parametrize("wanted", [FEW, pytest.param(ALL, marks=pytest.mark.slow)], ids=["few", "all"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_processor_makes_the_same_bits(level: str, wanted: list[str], flags: set[str]) -> None:
-    """Numba's cache keeps the processors apart, so that only the first run of these tests compiles."""
+    """The cache on disk keeps the processors apart, so that only the first run of these tests compiles."""
     names = list(LEVELS)
     needed = set[str]().union(*(LEVELS[name] for name in names[: names.index(level) + 1]))
     if needed - flags:

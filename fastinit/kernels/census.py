@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from fastinit.kernels.compiled import keep
+
 TILE = 2048  # elements that are worked on in the cache
 NEAR = 64  # lags up to this one are seen within the run; so many elements that follow it are needed
 WINDOW = 32  # elements that a fingerprint is made of
@@ -49,8 +51,13 @@ class Found(NamedTuple):
     places: Any  # where in the array each begins
 
 
-_plain = njit(nogil=True, cache=True)
-_sum = njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})  # lanes for partial sums
+_plain = njit(nogil=True)
+_sum = njit(nogil=True, fastmath={"reassoc", "nsz", "contract"})  # lanes for partial sums
+
+
+def _entry(function: Any) -> Any:
+    """Compile what Python calls, and keep it on disk together with all that it calls."""
+    return keep(_plain(function), f"verification by {function.__name__}")
 
 
 @_sum
@@ -173,7 +180,7 @@ def _outside(part, low, high):
     return below, above
 
 
-@_plain
+@_entry
 def wide(part, count, grid, lags, base, limit, found):
     """Look at the first ``count`` elements of a run of float32 or float64; how many fingerprints were kept."""
     z, q = np.empty(TILE + NEAR, np.float32), np.empty(TILE + NEAR, np.int8)
@@ -200,7 +207,7 @@ def wide(part, count, grid, lags, base, limit, found):
     return kept
 
 
-@_plain
+@_entry
 def narrow(part, count, values, lags, base, limit, found):
     """The same of 16-bit patterns, whose z are looked up; each pattern is a bin."""
     z, q, keys = np.empty(TILE + NEAR, np.float32), np.empty(TILE + NEAR, np.int8), np.empty(TILE // KEY, np.uint32)
@@ -218,7 +225,7 @@ def narrow(part, count, values, lags, base, limit, found):
     return kept
 
 
-@_plain
+@_entry
 def wide_product(part, other, grid):
     """The sum of z z' over two runs of float32 or float64."""
     x, y, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32), 0.0
@@ -230,7 +237,7 @@ def wide_product(part, other, grid):
     return total
 
 
-@_plain
+@_entry
 def narrow_product(part, other, values):
     """The same of 16-bit patterns."""
     total = 0.0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,13 +19,12 @@ import numpy as np
 from numba import carray, njit, typeof, types  # type: ignore[attr-defined]
 from numba.extending import overload, register_jitable
 
-from fastinit.kernels.compiled import digest, one_process
+from fastinit.kernels.compiled import draws_of, keep
 from fastinit.kernels.draws import DRAW, PROPOSE, NormalDraw, hold
 from fastinit.kernels.lanes import BLOCKS
 from fastinit.kernels.numerics import (
     both,
     choose,
-    chosen,
     copy,
     even,
     fence,
@@ -47,6 +45,7 @@ from fastinit.kernels.numerics import (
     right,
     spread,
     store,
+    store_chosen,
     stream,
     stream_line,
     to_bfloat16,
@@ -256,7 +255,7 @@ def _rejected_by_law(law, scratch, at, size):
         for first in range(0, size, 16):
             some = _load(law.lower, source + first * values.itemsize)
             outside = (some < law.lower) | (some > law.upper)
-            store(to + 4 * count, chosen(first, outside))
+            store_chosen(to + 4 * count, first, outside)
             count += how_many(outside)
         while count > 0 and todo[count - 1] >= size:
             count -= 1
@@ -496,13 +495,8 @@ def _scratch_by_width(one, memory):
     return carve
 
 
-def _kernel(law_class: Any, sources: str) -> Any:
-    """The compiled entry for a law. Its cache on disk answers to ``sources``, a digest of all that it is compiled from.
-
-    Numba's key for a cached function holds the bytecode of that function alone, and its closure: without the digest
-    there, a formula changed in another file would go on running from the cache. The law is in the closure too: a named
-    tuple among the arguments would cost 3 microseconds a call.
-    """
+def _kernel(law_class: Any) -> Any:
+    """The entry for a law. That is in its closure: a named tuple as an argument would cost 3 microseconds a call."""
 
     @njit(nogil=True)
     def fill_tiles(draw, target, plan, inner, axes, memory, address, key, stream, begin, end):
@@ -513,7 +507,6 @@ def _kernel(law_class: Any, sources: str) -> Any:
         each outer axis.
         """
         full_vectors()
-        sources  # noqa: B018 - held in the closure on purpose
         law, plan = law_class(*draw), Plan(*plan)
         target = Target(target[0], target[1], target[2], key, stream)
         scratch = _scratch(target.low, memory)
@@ -538,31 +531,32 @@ def _kernel(law_class: Any, sources: str) -> Any:
             _drain(scratch, scratch.pending[2])
             fence(0)
 
-    with suppress(RuntimeError):  # where there is no place for a cache
-        fill_tiles.enable_caching()
     return fill_tiles
+
+
+_kernels: dict[Any, Any] = {}
 
 
 @cache
 def fill_tiles(law_class: Callable[..., Any], real: type[Any]) -> Any:
     """The kernel of a law, a class of `fastinit.kernels.draws`, that computes in float32 or float64; compiled."""
-    kernel = _kernel(law_class, digest())
+    fresh = keep(_kernel(law_class), draws_of(law_class, real.__name__))
+    kernel = _kernels.setdefault((law_class, real), fresh)  # threads that come at once compile it once
     bound = typeof(real(0))
     numbers, integers, table = types.UniTuple, types.int64, types.Array(types.int64, 2, "C")
-    with one_process(kernel):
-        kernel.compile(
-            (
-                numbers(bound, len(inspect.signature(law_class).parameters)),
-                types.Tuple((bound, bound, integers)),
-                numbers(integers, len(Plan._fields)),
-                table,
-                table,
-                types.Array(types.uint8, 1, "C"),
-                integers,
-                types.uint64,
-                types.uint64,
-                integers,
-                integers,
-            )
+    kernel.compile(
+        (
+            numbers(bound, len(inspect.signature(law_class).parameters)),
+            types.Tuple((bound, bound, integers)),
+            numbers(integers, len(Plan._fields)),
+            table,
+            table,
+            types.Array(types.uint8, 1, "C"),
+            integers,
+            types.uint64,
+            types.uint64,
+            integers,
+            integers,
         )
+    )
     return kernel

@@ -22,7 +22,7 @@ from numba import types
 from numba.core import config
 from numba.extending import register_jitable
 
-from fastinit.kernels.compiled import digest
+from fastinit.kernels.compiled import draws_of, keep
 from fastinit.kernels.cpu import LAST_ATTEMPT
 from fastinit.kernels.draws import (
     DRAW,
@@ -266,8 +266,8 @@ def _repeated(size: int) -> Any:
     return (two, _put_two, 2, size) if size == 8 else (four, _put_four, 4, size)
 
 
-def _kernel(elements, put, count, size, sources):
-    """The loop over blocks: its cache on disk answers to ``sources``, as that of the CPU's kernel does."""
+def _kernel(elements, put, count, size):
+    """The loop over blocks."""
     shift = count.bit_length() - 1
 
     def fill_blocks(
@@ -287,7 +287,6 @@ def _kernel(elements, put, count, size, sources):
         plane_stride,
         plane_step,
     ):
-        sources  # noqa: B018 - held in the closure on purpose
         x, y, z = cuda.grid(3)
         x_step, y_step, z_step = cuda.gridsize(3)
         plane = np.int64(z)
@@ -312,8 +311,7 @@ def _kernel(elements, put, count, size, sources):
 def _function(law_class: Any, dtype: str) -> Any:
     """The loop of a law and a dtype, to be compiled."""
     parts = _repeated(np.dtype(dtype).itemsize) if law_class is ConstantDraw else _stored(law_class, dtype)
-    elements, put, count, size = parts
-    return _kernel(elements, put, count, size, digest())
+    return _kernel(*parts)
 
 
 @lru_cache(maxsize=64)
@@ -323,7 +321,15 @@ def kernel(law_class: Any, dtype: str) -> Any:
     The bits of a constant are an unsigned integer, whose dtype is named for it.
     """
     function = _function(law_class, dtype)
-    return cuda.jit(function) if SIMULATED else cuda.jit(function, cache=True, launch_bounds=BOUNDS)
+    if SIMULATED:
+        return cuda.jit(function)
+    form: Any = importlib.import_module("numba.cuda.dispatcher")
+    return keep(
+        cuda.jit(function, launch_bounds=BOUNDS),
+        f"{draws_of(law_class, dtype)} on a GPU",
+        form.CUDACacheImpl,
+        "cuda",
+    )
 
 
 def bits_name(size: int) -> str:

@@ -20,16 +20,17 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
 
 
-def _blocks() -> int:
-    """How many Philox blocks are made side by side: four registers of 64-bit lanes where those have 512 bits, else two.
-
-    One chain of ten dependent rounds leaves the multipliers idle; more chains than registers go through memory.
-    """
-    features = cpu_target.target_context.codegen().magic_tuple()[2]
-    return 32 if "+avx512dq" in features else 8 if "+fma" in features else 4
+_FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 
 
-BLOCKS = _blocks()
+def has(feature: str) -> bool:
+    """Whether the processor that is compiled for has a feature, by LLVM's name; no two kinds have one in common."""
+    return f"+{feature}" in _FEATURES
+
+
+# How many Philox blocks are made side by side: four registers of 64-bit lanes where those have 512 bits, else two. One
+# chain of ten dependent rounds leaves the multipliers idle; more chains than registers go through memory
+BLOCKS = 32 if has("avx512dq") else 8 if has("fma") else 4
 
 
 class Lanes(types.Type):

@@ -17,7 +17,21 @@ from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
 from fastinit.kernels import plain
-from fastinit.kernels.lanes import BIT, BLOCKS, BYTE, INT, LONG, Lanes, element, fit, indices, like, named, operation
+from fastinit.kernels.lanes import (
+    BIT,
+    BLOCKS,
+    BYTE,
+    INT,
+    LONG,
+    Lanes,
+    element,
+    fit,
+    has,
+    indices,
+    like,
+    named,
+    operation,
+)
 
 _REAL = {32: types.float32, 64: types.float64}
 _SIGNED = {32: types.int32, 64: types.int64}
@@ -251,21 +265,27 @@ how_many = operation(  # of the conditions hold
 )
 
 
-def _chosen(builder: Any, first: Any, condition: Any) -> Any:
-    places = ir.VectorType(INT, condition.type.count)
-    numbers = builder.add(fit(builder, first, places), ir.Constant(places, list(range(places.count))))
-    kind = ir.FunctionType(places, [places, condition.type, places])
-    name = f"llvm.experimental.vector.compress.v{places.count}i32"
-    compress = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    return builder.call(compress, [numbers, condition, ir.Constant(places, ir.Undefined)])
+def _store_chosen(builder: Any, to: Any, first: Any, condition: Any) -> None:
+    count = condition.type.count
+    if has("avx512f"):
+        places = ir.VectorType(INT, count)
+        numbers = builder.add(fit(builder, first, places), ir.Constant(places, list(range(count))))
+        kind = ir.FunctionType(places, [places, condition.type, places])
+        name = f"llvm.experimental.vector.compress.v{count}i32"
+        compress = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        _store(builder, to, builder.call(compress, [numbers, condition, ir.Constant(places, ir.Undefined)]))
+        return
+    first = fit(builder, first, INT)
+    for k in range(count):
+        _store(builder, to, builder.add(first, INT(k)))
+        holds = builder.extract_element(condition, INT(k))
+        to = builder.add(to, builder.shl(builder.zext(holds, LONG), LONG(2)))
 
 
-def _chosen_typed(context: Any, first: Any, condition: Any) -> Any:
-    result = like(condition, types.int32)
-    return result(first, condition), lambda context, builder, signature, values: _chosen(builder, *values)
-
-
-chosen: Any = intrinsic(_chosen_typed)  # (first, conditions): first + k for every k that holds, those first, as int32
+# (to, first, conditions): first + k for every k that holds, those first, as int32, and up to as many more as there are
+# conditions. One instruction where the processor has it. LLVM has a way for every other, but what it makes for SVE lets
+# a store pass another one to the same place
+store_chosen = operation(_store_chosen, _nothing)
 
 
 def _full_vectors(context: Any) -> Any:
