@@ -28,6 +28,7 @@ Fill = Callable[[Array], Any]  # fills the array, or leaves it alone and returns
 ALL = thread_count()
 BOTH = tuple(dict.fromkeys((1, ALL)))
 GIB = 1 << 30
+OURS = "fastinit-weights"  # the package, as it is installed
 
 UNIFORM, NORMAL, TRUNCATED, XAVIER, HE = LAWS = (
     "uniform",
@@ -124,8 +125,8 @@ def _fastinit() -> Iterator[Contender]:
         options: Any = {"seed": 0, "name": "bench", "dtype": case.dtype, "threads": case.threads}
         return lambda out: fi.array(case.shape, INITS[case.law], **options)
 
-    yield Contender("fastinit.fill", "fastinit", "fastinit", fill, dtypes=FLOATS, limit=8 * GIB)
-    yield Contender("fastinit.array", "fastinit.array", "fastinit", array, dtypes=FLOATS, in_place=False)
+    yield Contender("fastinit.fill", "fastinit", OURS, fill, dtypes=FLOATS, limit=8 * GIB)
+    yield Contender("fastinit.array", "fastinit.array", OURS, array, dtypes=FLOATS, in_place=False)
 
 
 def _ceilings() -> Iterator[Contender]:
@@ -145,7 +146,7 @@ def _ceilings() -> Iterator[Contender]:
 
     for kind, (suffix, make) in product(STORES, (("", warm), (", fresh pages", fresh))):
         name = kind + suffix
-        yield Contender(name, name, "fastinit", make(kind), [ZEROS], ["float32"], in_place=make is warm)
+        yield Contender(name, name, OURS, make(kind), [ZEROS], ["float32"], in_place=make is warm)
 
 
 def _numpy() -> Iterator[Contender]:
@@ -339,7 +340,7 @@ def cases(sizes: Sequence[int]) -> list[Case]:
         slices: list[tuple[Sequence[str], Sequence[str], Sequence[int], Sequence[int]]] = [
             (every, first, sizes[-1:], row.threads[-1:]),
             (some, first, sizes[:-1], row.threads),
-            (some, FLOATS, sizes[-2:] if row.package == "fastinit" else sizes[-2:-1], row.threads[-1:]),
+            (some, FLOATS, sizes[-2:] if row.package == OURS else sizes[-2:-1], row.threads[-1:]),
         ]
         for axes in slices:
             found += [
