@@ -16,8 +16,9 @@ from fastinit.axes import Axis, merged
 from fastinit.bars import bar
 from fastinit.device import Buffer, empty, on_device
 from fastinit.environment import in_default
+from fastinit.forks import FOR_FILLS, load
 from fastinit.initializers import Initializer, Shape
-from fastinit.keys import MOST_ELEMENTS, check_integer, check_shape, check_sizes, key_of, stream_of
+from fastinit.keys import MOST_ELEMENTS, check_integer, check_shape, check_sizes, is_masked, key_of, stream_of
 from fastinit.laws import Constant, Law
 from fastinit.matrices import Matrix, Places
 from fastinit.parallel import run, thread_count
@@ -111,7 +112,7 @@ def fill(
     if threads is not None:
         threads = thread_count(threads)
     key, stream = np.uint64(key_of(seed)), np.uint64(stream_of(name))
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+    if not isinstance(out, np.ndarray) or is_masked(out):
         raise TypeError(f"out must be a NumPy array without a mask, got {type(out).__name__}")
     shape, offset = _region(out.shape, global_shape, global_offset)
     content = _content(init, out.dtype, out.strides, out.shape, shape, offset)
@@ -232,6 +233,7 @@ def words(
         raise ValueError(f"start and count must name words in [0, 2**54), got start={start}, count={count}")
     out = np.empty(count, np.uint32)
     if count:
+        load(*FOR_FILLS)
         from fastinit.prepare import raw_words
 
         tiles = _tiles(raw_words(), out.shape, out.strides, (start + count,), (start,), 0)
@@ -257,10 +259,11 @@ def warmup(progress: Progress = None) -> int:
     >>> from fastinit import warmup
     >>> kernels = warmup()
     """
+    _check_progress(progress)
+    load(*FOR_FILLS)
     from fastinit.kernels.cpu import fill_tiles
     from fastinit.kernels.draws import DRAW, PROPOSE, WordsDraw
 
-    _check_progress(progress)
     laws = {**DRAW, **PROPOSE}
     kernels = [
         (law, real) for law in laws for real in (np.float32, np.float64) if (law, real) != (WordsDraw, np.float64)
@@ -283,6 +286,7 @@ def dtype_of(dtype: Any) -> np.dtype[Any]:
     2
     """
     if isinstance(dtype, str) and dtype == "bfloat16":
+        load("ml_dtypes")
         import ml_dtypes
 
         dtype = ml_dtypes.bfloat16
@@ -309,6 +313,7 @@ def _content(
     All that a fill needs to know beside the memory's address, the key and the stream. Kept, since for a small array it
     is most of the work.
     """
+    load(*FOR_FILLS)
     from fastinit.prepare import constant_of, prepare
 
     law = _law(init, dtype, strides, shape, whole)

@@ -1,6 +1,8 @@
-"""Forks: they wait for what another thread imports or compiles, which in the child nobody would ever finish.
+"""Imports and compilations that are under way when a signal's handler fills, or when the process forks.
 
-Locks made anew in the child would not do: LLVM has locks of its own, and an import cannot be begun again.
+A handler would find halves of modules that the thread under it is importing: so imports take place in a thread of
+their own. A fork waits for them, since in the child nobody would ever finish them. Locks made anew there would not do:
+LLVM has locks of its own, and an import cannot be begun again.
 """
 
 from __future__ import annotations
@@ -15,7 +17,34 @@ from typing import Any
 from fastinit.text import say
 
 PATIENCE = 60.0  # seconds that a fork waits for a compilation, before it takes place all the same
-_LATE = "fastinit.prepare", "fastinit.kernels.cpu", "fastinit.kernels.census", "ml_dtypes"  # not imported with fastinit
+FOR_FILLS = "fastinit.prepare", "fastinit.kernels.cpu", "ml_dtypes"  # imported late, since they take long
+_LATE = (*FOR_FILLS, "fastinit.kernels.census")
+_loaded: set[str] = set()
+_loading: set[threading.Thread] = set()
+
+
+def load(*names: str) -> None:
+    """Import modules, in another thread: a handler that interrupts the wait, and needs them too, waits for them.
+
+    What goes wrong is left to the statement that imports them after this.
+    """
+    if _loaded.issuperset(names):
+        return
+
+    def work() -> None:
+        for name in names:
+            with suppress(Exception):
+                importlib.import_module(name)
+
+    thread = threading.Thread(target=work, name="fastinit-import", daemon=True)
+    _loading.add(thread)
+    try:
+        with suppress(RuntimeError):  # no thread can be started
+            thread.start()
+            thread.join()
+        _loaded.update(names)
+    finally:
+        _loading.discard(thread)
 
 
 def _compiler() -> Any:
@@ -25,6 +54,9 @@ def _compiler() -> Any:
 
 def _finish() -> None:
     """Before a fork: an import waits for the thread that is at it, and a lock for its owner."""
+    for thread in list(_loading):
+        with suppress(RuntimeError):  # not started yet, or this one
+            thread.join()
     if "fastinit.prepare" in sys.modules or "fastinit.kernels" in sys.modules:
         for name in _LATE:
             with suppress(Exception):  # to be seen by the thread that needs it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
+import sys
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import fields
 from itertools import islice
@@ -49,6 +50,11 @@ def exactly(value: Any) -> Any:
     (False, True, True)
     """
     return (0, math.copysign(1.0, value)) if isinstance(value, (int, float)) and value == 0 else value
+
+
+def is_masked(array: Any) -> bool:
+    """Return whether an array has a mask, without importing ``numpy.ma`` for the question."""
+    return isinstance(array, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
 
 
 def check_flag(argument: str, value: Any) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import fastinit.forks  # noqa: F401 - for its own sake
 from fastinit.environment import is_default, make_default
 from fastinit.keys import check_integer
 from fastinit.text import quoted

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastinit.fill import FLOATS
 from fastinit.initializers import Initializer
-from fastinit.keys import check_real, check_shape
+from fastinit.keys import check_real, check_shape, is_masked
 from fastinit.laws import Array, Constant, Law
 from fastinit.matrices import Matrix
 from fastinit.null import null_of
@@ -193,7 +193,7 @@ def as_array(array: Any) -> Array:
     TypeError
         If it is no array, or one of another device.
     """
-    if isinstance(array, np.ma.MaskedArray):
+    if is_masked(array):
         raise TypeError("array must have no mask, got MaskedArray")
     if isinstance(array, np.ndarray):
         return np.asarray(array)  # of a memory-mapped one a plain view

@@ -423,7 +423,7 @@ def test_a_child_forked_while_a_thread_imports_and_compiles_fills(tmp_path: Path
 
 HANDLES = """
 import signal, sys
-import fastinit as fi, fastinit.prepare
+import fastinit as fi
 found = []
 
 def handler(*_):
@@ -437,7 +437,7 @@ print(fi.array(1, fi.normal(), seed=0, name=0)[0], *found)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
-@pytest.mark.parametrize("after", ["0.01", "0.3", "1", "1.5"])
+@pytest.mark.parametrize("after", ["0.01", "0.05", "0.1", "0.3", "1", "1.5"])
 def test_a_handler_fills_while_a_kernel_is_compiled(after: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HANDLES, after]
     env = environment(NUMBA_CACHE_DIR=str(tmp_path))
