@@ -8,6 +8,7 @@ LLVM has locks of its own, and an import cannot be begun again.
 from __future__ import annotations
 
 import importlib
+import logging  # noqa: F401 - Numba imports it: which must not be while a fork waits, for it unlocks after forks
 import os
 import sys
 import threading
@@ -57,7 +58,7 @@ def _finish() -> None:
     for thread in list(_loading):
         with suppress(RuntimeError):  # not started yet, or this one
             thread.join()
-    if "fastinit.prepare" in sys.modules or "fastinit.kernels" in sys.modules:
+    if "fastinit.kernels" in sys.modules:
         for name in _LATE:
             with suppress(Exception):  # to be seen by the thread that needs it
                 importlib.import_module(name)
