@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from fastinit.kernels.numerics import copy, fence, stream_line
-from fastinit.parallel import run
+from fastinit.kernels.intrinsics import copy, copy_line, fence
+from fastinit.sampling.threads import run
 
 PIECE = 8 << 20  # bytes of a thread's task, as in the fills
 
@@ -21,7 +21,7 @@ PIECE = 8 << 20  # bytes of a thread's task, as in the fills
 @njit(nogil=True, cache=True)
 def _stream(to, source, size):
     for line in range(0, size, 64):
-        stream_line(to + line, source)
+        copy_line(to + line, source)
     fence(0)
 
 

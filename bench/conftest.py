@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     tiny, turns = metafunc.config.getoption("tiny"), metafunc.config.getoption("turns")
     if "case" in metafunc.fixturenames:
         found = [(turn, case) for turn in range(turns) for case in cases(TINY if tiny else SIZES)]
-        names = [f"{turn}-{case.contender}-{case.law}-{case.dtype}-{case.nbytes}" for turn, case in found]
+        names = [f"{turn}-{case.contender}-{case.distribution}-{case.dtype}-{case.nbytes}" for turn, case in found]
         metafunc.parametrize(("turn", "case"), found, ids=names)
     elif "turn" in metafunc.fixturenames:
         metafunc.parametrize("turn", range(turns))

@@ -19,8 +19,8 @@ import numpy as np
 
 import fastinit as fi
 from bench.ceilings import STORES, store
-from fastinit.fill import FLOATS, dtype_of
-from fastinit.parallel import thread_count
+from fastinit.sampling.filling import FLOATS, dtype_of
+from fastinit.sampling.threads import thread_count
 
 Array = np.ndarray[Any, Any]
 Fill = Callable[[Array], Any]  # fills the array, or leaves it alone and returns a new one
@@ -30,7 +30,7 @@ BOTH = tuple(dict.fromkeys((1, ALL)))
 GIB = 1 << 30
 OURS = "fastinit-weights"  # the package, as it is installed
 
-UNIFORM, NORMAL, TRUNCATED, XAVIER, HE = LAWS = (
+UNIFORM, NORMAL, TRUNCATED, XAVIER, HE = DISTRIBUTIONS = (
     "uniform",
     "normal",
     "truncated normal",
@@ -40,7 +40,7 @@ UNIFORM, NORMAL, TRUNCATED, XAVIER, HE = LAWS = (
 ZEROS = "zeros"  # what the ceilings store
 INITS = dict(
     zip(
-        (*LAWS, ZEROS),
+        (*DISTRIBUTIONS, ZEROS),
         (fi.uniform(), fi.normal(), fi.truncated_normal(), fi.xavier_uniform(), fi.he_normal(), fi.zeros()),
         strict=True,
     )
@@ -58,7 +58,7 @@ class Case:
     """One thing to measure."""
 
     contender: str
-    law: str
+    distribution: str
     dtype: str
     nbytes: int
     threads: int
@@ -72,8 +72,8 @@ class Case:
 
     @property
     def values(self) -> Any:
-        """The law that its values should follow."""
-        return INITS[self.law].law(self.shape)
+        """The distribution that its values should follow."""
+        return INITS[self.distribution].distribution(self.shape)
 
     def empty(self) -> Array:
         """An array on a page's boundary; its pages are fresh, if it is large."""
@@ -92,7 +92,7 @@ class Contender:
     library: str  # of rows of one library the picture shows the best
     package: str  # as installed, for its version
     make: Callable[[Case], Fill]
-    laws: Sequence[str] = LAWS
+    distributions: Sequence[str] = DISTRIBUTIONS
     dtypes: Sequence[str] = ("float32", "float64")
     threads: Sequence[int] = BOTH
     in_place: bool = True
@@ -119,11 +119,11 @@ def _parts(fills: Sequence[Fill], block: int = GIB) -> Fill:
 
 def _fastinit() -> Iterator[Contender]:
     def fill(case: Case) -> Fill:
-        return lambda out: fi.fill(out, INITS[case.law], seed=0, name="bench", threads=case.threads)
+        return lambda out: fi.fill(out, INITS[case.distribution], seed=0, name="bench", threads=case.threads)
 
     def array(case: Case) -> Fill:
         options: Any = {"seed": 0, "name": "bench", "dtype": case.dtype, "threads": case.threads}
-        return lambda out: fi.array(case.shape, INITS[case.law], **options)
+        return lambda out: fi.array(case.shape, INITS[case.distribution], **options)
 
     yield Contender("fastinit.fill", "fastinit", OURS, fill, dtypes=FLOATS, limit=8 * GIB)
     yield Contender("fastinit.array", "fastinit.array", OURS, array, dtypes=FLOATS, in_place=False)
@@ -157,26 +157,26 @@ def _numpy() -> Iterator[Contender]:
 
         return fills
 
-    def draw(law: Any, rng: Any) -> Fill:
+    def draw(distribution: Any, rng: Any) -> Fill:
         def uniform(out: Array) -> None:
             rng.random(out=out, dtype=out.dtype)
-            if (law.low, law.high) != (0, 1):
-                out *= law.high - law.low
-                out += law.low
+            if (distribution.low, distribution.high) != (0, 1):
+                out *= distribution.high - distribution.low
+                out += distribution.low
 
         def normal(out: Array) -> None:
             rng.standard_normal(out=out, dtype=out.dtype)
-            if law.std != 1:
-                out *= law.std
+            if distribution.std != 1:
+                out *= distribution.std
 
-        return uniform if isinstance(law, fi.Uniform) else normal
+        return uniform if isinstance(distribution, fi.Uniform) else normal
 
-    laws = (UNIFORM, NORMAL, XAVIER, HE)
+    distributions = (UNIFORM, NORMAL, XAVIER, HE)
     for generator in ("PCG64", "SFC64", "Philox"):
-        yield Contender(f"NumPy {generator}", "NumPy", "numpy", make(generator), laws, threads=(1,))
+        yield Contender(f"NumPy {generator}", "NumPy", "numpy", make(generator), distributions, threads=(1,))
         if ALL > 1:  # the recipe of NumPy's documentation: a generator a thread, from one seed's children
             name = f"NumPy {generator}, a part a thread"
-            yield Contender(name, "NumPy, a part a thread", "numpy", make(generator), laws, threads=(ALL,))
+            yield Contender(name, "NumPy, a part a thread", "numpy", make(generator), distributions, threads=(ALL,))
 
 
 def _torch() -> Iterator[Contender]:
@@ -195,7 +195,7 @@ def _torch() -> Iterator[Contender]:
         def fill(out: Array) -> None:
             torch.set_num_threads(case.threads)
             half = out.dtype.name == "bfloat16"
-            fills[case.law](
+            fills[case.distribution](
                 torch.from_numpy(out.view(np.int16)).view(torch.bfloat16) if half else torch.from_numpy(out)
             )
 
@@ -205,7 +205,7 @@ def _torch() -> Iterator[Contender]:
 
 
 @cache
-def _jitted(law: str, dtype: str, shape: tuple[int, int]) -> tuple[Any, Any]:
+def _jitted(distribution: str, dtype: str, shape: tuple[int, int]) -> tuple[Any, Any]:
     """jax's compiled function and its key; float64 would need a switch that changes all of jax."""
     import jax
     from jax.nn.initializers import glorot_uniform, variance_scaling
@@ -219,12 +219,12 @@ def _jitted(law: str, dtype: str, shape: tuple[int, int]) -> tuple[Any, Any]:
         HE: variance_scaling(2.0, "fan_in", "normal", **axes),
     }
     key = jax.random.key(0)
-    return jax.jit(lambda key: draws[law](key, shape, dtype_of(dtype))).lower(key).compile(), key
+    return jax.jit(lambda key: draws[distribution](key, shape, dtype_of(dtype))).lower(key).compile(), key
 
 
 def _jax() -> Iterator[Contender]:
     def make(case: Case) -> Fill:
-        compiled, key = _jitted(case.law, case.dtype, case.shape)
+        compiled, key = _jitted(case.distribution, case.dtype, case.shape)
         return lambda _: compiled(key).block_until_ready()
 
     floats = [name for name in FLOATS if name != "float64"]
@@ -237,11 +237,11 @@ def _randompack() -> Iterator[Contender]:
             import randompack
 
             def draw(k: int) -> Fill:
-                rng, law = randompack.Rng(engine), case.values
+                rng, distribution = randompack.Rng(engine), case.values
                 rng.seed(0, spawn_key=[k])
-                if isinstance(law, fi.Uniform):
-                    return lambda out: rng.unif(out=out, a=law.low, b=law.high)
-                return lambda out: rng.normal(out=out, mu=law.mean, sigma=law.std)
+                if isinstance(distribution, fi.Uniform):
+                    return lambda out: rng.unif(out=out, a=distribution.low, b=distribution.high)
+                return lambda out: rng.normal(out=out, mu=distribution.mean, sigma=distribution.std)
 
             return _parts([draw(k) for k in range(case.threads)], 1 << 18)  # faster than the whole part at once
 
@@ -259,8 +259,8 @@ def _mkl() -> Any:
     library = ctypes.CDLL(str(next(file for file in files if file.name.startswith("libmkl_rt.so")).locate()))
     library.MKL_Set_Threading_Layer(1)
     for kind, real in (("s", ctypes.c_float), ("d", ctypes.c_double)):
-        for law in ("Uniform", "Gaussian"):
-            function = getattr(library, f"v{kind}Rng{law}")
+        for distribution in ("Uniform", "Gaussian"):
+            function = getattr(library, f"v{kind}Rng{distribution}")
             function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, real, real]
     return library
 
@@ -277,10 +277,10 @@ def _mkl_stream(engine: int, seed: int) -> Any:
 def _onemkl() -> Iterator[Contender]:
     def make(engine: int, method: int) -> Callable[[Case], Fill]:
         def fills(case: Case) -> Fill:
-            law = case.values
-            uniform = isinstance(law, fi.Uniform)
+            distribution = case.values
+            uniform = isinstance(distribution, fi.Uniform)
             name = f"v{'s' if case.dtype == 'float32' else 'd'}Rng{'Uniform' if uniform else 'Gaussian'}"
-            one, two = (law.low, law.high) if uniform else (law.mean, law.std)
+            one, two = (distribution.low, distribution.high) if uniform else (distribution.mean, distribution.std)
             function = getattr(_mkl(), name)
 
             def draw(seed: int) -> Fill:
@@ -299,8 +299,8 @@ def _onemkl() -> Iterator[Contender]:
     engines = {"SFMT19937": 0xD, "ARS-5": 0xF, "Philox4x32-10": 0x10}
     methods = {"Box-Muller": 0, "Box-Muller 2": 1, "ICDF": 2}
     for (name, engine), (gaussian, method) in product(engines.items(), methods.items()):
-        laws = (UNIFORM, NORMAL, XAVIER, HE) if method == 2 else (NORMAL, HE)  # uniforms know no method
-        yield Contender(f"oneMKL {name}, {gaussian}", "oneMKL", "mkl", make(engine, method), laws)
+        distributions = (UNIFORM, NORMAL, XAVIER, HE) if method == 2 else (NORMAL, HE)  # uniforms know no method
+        yield Contender(f"oneMKL {name}, {gaussian}", "oneMKL", "mkl", make(engine, method), distributions)
 
 
 def _scipy() -> Iterator[Contender]:
@@ -331,9 +331,9 @@ def versions() -> dict[str, str | None]:
 
 
 def cases(sizes: Sequence[int]) -> list[Case]:
-    """What to measure: the largest size of all laws, and from there along each axis, never the full product."""
+    """List what to measure: the largest size of every distribution, and from there along each axis, not the product."""
     here = {package for package, version in versions().items() if version}
-    some, every = (ZEROS, UNIFORM, NORMAL), (ZEROS, *LAWS)
+    some, every = (ZEROS, UNIFORM, NORMAL), (ZEROS, *DISTRIBUTIONS)
     found = []
     for row in CONTENDERS.values():
         first = ["float32" if "float32" in row.dtypes else row.dtypes[0]]
@@ -344,9 +344,9 @@ def cases(sizes: Sequence[int]) -> list[Case]:
         ]
         for axes in slices:
             found += [
-                Case(row.name, law, dtype, min(size, row.limit), threads)
-                for law, dtype, size, threads in product(*axes)
-                if row.package in here and law in row.laws and dtype in row.dtypes
+                Case(row.name, distribution, dtype, min(size, row.limit), threads)
+                for distribution, dtype, size, threads in product(*axes)
+                if row.package in here and distribution in row.distributions and dtype in row.dtypes
             ]
     return list(dict.fromkeys(found))
 
@@ -355,20 +355,25 @@ STANDARD_ERRORS = 5  # that a mean or a standard deviation may be off: 6e-7 of r
 
 
 def check(case: Case, out: Any) -> None:
-    """Raise ValueError unless the values are of the case's law, as far as mean, deviation and bounds can tell.
+    """Raise ValueError unless the values are of the case's distribution, as far as mean, deviation and bounds can tell.
 
     A mean or deviation may be off by `STANDARD_ERRORS`, and by what the dtype cannot tell from 1. From 2**22 values on
     an error of 0.3 % of a standard deviation in the mean is found surely, in float32 and float64.
     """
-    values, law, grain = np.asarray(out), case.values, float(np.spacing(dtype_of(case.dtype).type(1)))
+    values, distribution, grain = np.asarray(out), case.values, float(np.spacing(dtype_of(case.dtype).type(1)))
     if (values.shape, values.dtype) != (case.shape, dtype_of(case.dtype)):
         raise ValueError(f"got {values.dtype.name} of shape {values.shape}, not {case.dtype} of {case.shape}")
     wide = values.astype(np.float64)
-    error = STANDARD_ERRORS * law.std / values.size**0.5
+    error = STANDARD_ERRORS * distribution.std / values.size**0.5
     found = wide.mean(), wide.std(), wide.min(), wide.max()
-    slack = [error + grain * law.std, error / 2**0.5 + grain * law.std]  # a normal's; the other laws' is smaller
-    slack += [grain * abs(bound) if np.isfinite(bound) else 0 for bound in law.support]
+    slack = [
+        error + grain * distribution.std,
+        error / 2**0.5 + grain * distribution.std,
+    ]  # a normal's; the other distributions' is smaller
+    slack += [grain * abs(bound) if np.isfinite(bound) else 0 for bound in distribution.support]
     mean, std, least, most = found
-    right = abs(mean - law.mean) <= slack[0] and abs(std - law.std) <= slack[1]
-    if not (right and law.support[0] - slack[2] <= least and most <= law.support[1] + slack[3]):
-        raise ValueError("mean {:.6g}, std {:.6g}, bounds [{:.6g}, {:.6g}]".format(*found) + f" are not those of {law}")
+    right = abs(mean - distribution.mean) <= slack[0] and abs(std - distribution.std) <= slack[1]
+    if not (right and distribution.support[0] - slack[2] <= least and most <= distribution.support[1] + slack[3]):
+        raise ValueError(
+            "mean {:.6g}, std {:.6g}, bounds [{:.6g}, {:.6g}]".format(*found) + f" are not those of {distribution}"
+        )

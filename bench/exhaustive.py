@@ -20,9 +20,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fastinit.kernels.draws import cosine_sine, minus_two_log
-from fastinit.kernels.numerics import square_root
-from fastinit.parallel import thread_count
+from fastinit.kernels.intrinsics import square_root
+from fastinit.kernels.transforms import cosine_sine, minus_two_log
+from fastinit.sampling.threads import thread_count
 
 WORDS = 1 << 32
 CHUNK = 1 << 24  # words of a task: under two seconds, so that the cores end together

@@ -1,7 +1,7 @@
 """The same fills on a GPU, against cuRAND (by CuPy), torch and JAX: ``python -m bench.gpu``.
 
 Every rate is in GB/s of the array, the best of some repeats, and as a fraction of a memset of it on the same device.
-The values of fastinit are compared with the CPU's before they are timed. Contenders that are not there are left out.
+The values of fastinit are compared with the CPU's before they are timed. Contenders that are not there are skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import fastinit as fi
 
 BYTES, REPEATS = 1 << 30, 20
-LAWS = {"uniform": fi.uniform(), "normal": fi.normal(), "truncated": fi.truncated_normal()}
+DISTRIBUTIONS = {"uniform": fi.uniform(), "normal": fi.normal(), "truncated": fi.truncated_normal()}
 Fill = Callable[[], object]
 
 
@@ -29,20 +29,20 @@ def fastinit_fills(count: int) -> dict[str, Fill]:
         return lambda: (fi.fill(out, init, seed=0, name=0), cuda.synchronize())
 
     out = cuda.device_array(count, np.float32)
-    for init in LAWS.values():
+    for init in DISTRIBUTIONS.values():
         fill(init)()
         end = np.asarray(out[-5:].copy_to_host())
         here = fi.fill(np.empty(5, np.float32), init, seed=0, name=0, global_shape=(count,), global_offset=(count - 5,))
         np.testing.assert_array_equal(end, here)
-    return {law: fill(init) for law, init in LAWS.items()}
+    return {distribution: fill(init) for distribution, init in DISTRIBUTIONS.items()}
 
 
 def cupy_fills(count: int) -> dict[str, Fill]:
     """CURAND's Philox and its default generator, which allocate their result."""
     cupy = importlib.import_module("cupy")
 
-    def fill(generator: Any, law: str) -> Fill:
-        make = generator.random_sample if law == "uniform" else generator.standard_normal
+    def fill(generator: Any, distribution: str) -> Fill:
+        make = generator.random_sample if distribution == "uniform" else generator.standard_normal
         return lambda: (make(count, dtype=cupy.float32), cupy.cuda.Device().synchronize())
 
     kinds = {
@@ -50,7 +50,11 @@ def cupy_fills(count: int) -> dict[str, Fill]:
         "_philox": cupy.cuda.curand.CURAND_RNG_PSEUDO_PHILOX4_32_10,
     }
     generators = {name: cupy.random.RandomState(0, method=method) for name, method in kinds.items()}
-    return {law + name: fill(state, law) for name, state in generators.items() for law in ("uniform", "normal")}
+    return {
+        distribution + name: fill(state, distribution)
+        for name, state in generators.items()
+        for distribution in ("uniform", "normal")
+    }
 
 
 def torch_fills(count: int) -> dict[str, Fill]:
@@ -62,7 +66,7 @@ def torch_fills(count: int) -> dict[str, Fill]:
     def fill(function: Any) -> Fill:
         return lambda: (function(out), torch.cuda.synchronize())
 
-    return {law: fill(getattr(torch.nn.init, name)) for law, name in functions.items()}
+    return {distribution: fill(getattr(torch.nn.init, name)) for distribution, name in functions.items()}
 
 
 def jax_fills(count: int) -> dict[str, Fill]:
@@ -100,7 +104,7 @@ def seconds(fill: Fill, repeats: int) -> float:
 
 
 def measure(size: int = BYTES, repeats: int = REPEATS) -> dict[str, dict[str, float]]:
-    """GB/s by contender and law, and the memset's."""
+    """GB/s by contender and distribution, and the memset's."""
     count = size // 4
     found = {"memset": {"zeros": size / seconds(memset(count), repeats) / 1e9}}
     for name, make in {
@@ -113,23 +117,23 @@ def measure(size: int = BYTES, repeats: int = REPEATS) -> dict[str, dict[str, fl
             fills = make(count)
         except ImportError:
             continue
-        found[name] = {law: size / seconds(fill, repeats) / 1e9 for law, fill in fills.items()}
+        found[name] = {distribution: size / seconds(fill, repeats) / 1e9 for distribution, fill in fills.items()}
     return found
 
 
 def main() -> None:
     """Print a table, and the figures as JSON."""
     try:
-        from fastinit.device import _check_device
+        from fastinit.sampling.cuda import _check_device
 
         _check_device()
     except (ImportError, RuntimeError) as error:
         raise SystemExit(str(error)) from None
     found = measure()
     ceiling = found["memset"]["zeros"]
-    for name, laws in found.items():
-        for law, rate in laws.items():
-            print(f"{name:10} {law:16} {rate:8.1f} GB/s {rate / ceiling:6.1%} of a memset")
+    for name, distributions in found.items():
+        for distribution, rate in distributions.items():
+            print(f"{name:10} {distribution:16} {rate:8.1f} GB/s {rate / ceiling:6.1%} of a memset")
     print(json.dumps(found))
 
 

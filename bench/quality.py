@@ -1,8 +1,8 @@
-"""Who follows the law: `fastinit.verify` over the initializers of NumPy, torch, JAX and Keras, and ours.
+"""Who follows the distribution: `fastinit.verify` over the initializers of NumPy, torch, JAX and Keras, and ours.
 
-``python -m bench.quality`` makes 2**26 elements of each law in each dtype, each library with the seed 0, and writes a
-table between the README's two markers; a library that is not installed is left out. A cell says ``passes``, or which
-tests failed. ``--size N`` takes N x N elements in place of 8192 x 8192.
+``python -m bench.quality`` makes 2**26 elements of each distribution in each dtype, each library with the seed 0, and
+writes a table between the README's two markers; a library that is not installed is skipped. A cell says ``passes``, or
+which tests failed. ``--size N`` takes N x N elements in place of 8192 x 8192.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 import fastinit as fi
 from bench.report import ROOT, table
-from fastinit.fill import dtype_of
+from fastinit.sampling.filling import dtype_of
 
 BEGIN, END = "<!-- quality table -->", "<!-- /quality table -->"
 DTYPES = ("float32", "bfloat16", "float16")

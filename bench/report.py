@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import LAWS, NORMAL, TRUNCATED, UNIFORM, ZEROS
+from bench.contenders import DISTRIBUTIONS, NORMAL, TRUNCATED, UNIFORM, ZEROS
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- speed table -->", "<!-- /speed table -->"
@@ -35,7 +35,7 @@ class Row:
     contender: str
     turns: dict[str, float]  # seconds
     library: str = ""
-    law: str = ""
+    distribution: str = ""
     dtype: str = ""
     nbytes: int = 0
     threads: int = 0
@@ -74,13 +74,13 @@ class Results:
         rows = [row for row in self.rows if all(getattr(row, key) == value for key, value in wanted.items())]
         return max(rows, key=lambda row: row.speeds[0], default=None)
 
-    def main(self, law: str, **wanted: Any) -> Row | None:
-        """The same for a law at the largest size, in float32."""
-        return self.best(law=law, dtype="float32", nbytes=self.top, **wanted)
+    def main(self, distribution: str, **wanted: Any) -> Row | None:
+        """The same for a distribution at the largest size, in float32."""
+        return self.best(distribution=distribution, dtype="float32", nbytes=self.top, **wanted)
 
-    def nearest(self, law: str, **wanted: Any) -> Row | None:
+    def nearest(self, distribution: str, **wanted: Any) -> Row | None:
         """The same for contenders that have no float32 too."""
-        return self.main(law, **wanted) or self.best(law=law, **wanted)
+        return self.main(distribution, **wanted) or self.best(distribution=distribution, **wanted)
 
     @property
     def date(self) -> str:
@@ -132,14 +132,14 @@ def triple(values: tuple[float, float, float]) -> str:
 
 
 def main_table(results: Results) -> str:
-    """A row a contender, a column a law."""
+    """A row a contender, a column a distribution."""
 
-    def cell(name: str, law: str) -> str:
-        row = results.nearest(law, contender=name)
+    def cell(name: str, distribution: str) -> str:
+        row = results.nearest(distribution, contender=name)
         if row is None:
             return ""
         ceiling = results.main(ZEROS, contender=CEILING if row.in_place else CEILING + FRESH)
-        ours = results.main(law, contender=OURS if row.in_place else OURS_FRESH)
+        ours = results.main(distribution, contender=OURS if row.in_place else OURS_FRESH)
         text = triple(row.speeds)
         if ceiling:
             text += f" {row.over(ceiling)[0]:.2f}"
@@ -150,11 +150,11 @@ def main_table(results: Results) -> str:
     names = {row.contender: row.contender + " (new array)"[: 0 if row.in_place else None] for row in results.rows}
     stores = [[name, cell(name, ZEROS)] for name in names if results.main(ZEROS, contender=name)]
     rows = [
-        [shown, *(cell(name, law) for law in LAWS)]
+        [shown, *(cell(name, distribution) for distribution in DISTRIBUTIONS)]
         for name, shown in names.items()
-        if any(results.nearest(law, contender=name) for law in LAWS)
+        if any(results.nearest(distribution, contender=name) for distribution in DISTRIBUTIONS)
     ]
-    return table(["ceilings", "zeros"], stores) + "\n\n" + table(["", *LAWS], rows)
+    return table(["ceilings", "zeros"], stores) + "\n\n" + table(["", *DISTRIBUTIONS], rows)
 
 
 def axes_table(results: Results) -> str:
@@ -164,10 +164,10 @@ def axes_table(results: Results) -> str:
 
     def cell(library: str, dtype: str, threads: int) -> str:
         wanted = {"library": library, "dtype": dtype, "threads": threads, "nbytes": size}
-        found = [results.best(law=law, **wanted) for law in (UNIFORM, NORMAL)]
+        found = [results.best(distribution=distribution, **wanted) for distribution in (UNIFORM, NORMAL)]
         return " / ".join(f"{row.speeds[0]:.2f}" for row in found if row)
 
-    libraries = dict.fromkeys(row.library for row in results.rows if row.law in LAWS)
+    libraries = dict.fromkeys(row.library for row in results.rows if row.distribution in DISTRIBUTIONS)
     rows = [[library, *(cell(library, *column) for column in columns)] for library in libraries]
     head = [f"{dtype}, {threads} thread{'s'[: threads > 1]}" for dtype, threads in columns]
     return table([f"uniform / normal, {size_text(size)}", *head], [row for row in rows if any(row[1:])])
@@ -175,9 +175,11 @@ def axes_table(results: Results) -> str:
 
 def ratio_rows(results: Results) -> list[tuple[str, str, str, bool | None]]:
     """What is promised, the bound, what was found, whether it holds; None where nothing was measured."""
-    uniform, normal, truncated = (results.main(law, contender=OURS) for law in (UNIFORM, NORMAL, TRUNCATED))
+    uniform, normal, truncated = (
+        results.main(distribution, contender=OURS) for distribution in (UNIFORM, NORMAL, TRUNCATED)
+    )
     ceiling = results.main(ZEROS, contender=CEILING)
-    half = results.best(contender=OURS, law=NORMAL, dtype="bfloat16", nbytes=results.top)
+    half = results.best(contender=OURS, distribution=NORMAL, dtype="bfloat16", nbytes=results.top)
     philox = "oneMKL Philox4x32-10, ICDF"
     pairs: list[tuple[str, float, Row | None, Row | None, float]] = [
         ("uniform / streaming stores", 0.60, uniform, ceiling, 1),
@@ -213,7 +215,7 @@ def ratio_rows(results: Results) -> list[tuple[str, str, str, bool | None]]:
         found.append((title, f"≤ {bound:.3g} {unit}", shown, None if value is None else value <= bound))
 
     peak, first = results.best(contender="peak memory"), results.best(contender="first call")
-    small = {"law": UNIFORM, "dtype": "float32", "nbytes": 4096}
+    small = {"distribution": UNIFORM, "dtype": "float32", "nbytes": 4096}
     ours = results.best(contender=OURS, threads=results.threads, **small)
     theirs = results.best(library="NumPy", **small)
     size = size_text(peak.nbytes) if peak else "8 GiB"
@@ -253,7 +255,7 @@ def draw(results: Results, target: Path) -> None:
     """Bars against the ceiling, and speed over size."""
     from matplotlib.figure import Figure
 
-    shown = list(dict.fromkeys(row.library for row in results.rows if row.law in LAWS))
+    shown = list(dict.fromkeys(row.library for row in results.rows if row.distribution in DISTRIBUTIONS))
     colours = dict(zip(shown, ("#d62728", "#ff9896", "C0", "C9", "C1", "C2", "C4", "C5", "C6"), strict=False))
     figure = Figure(figsize=(15, 6.5), layout="constrained")
     bars, *lines = figure.subplots(1, 3, width_ratios=(2.2, 1, 1))
@@ -262,8 +264,8 @@ def draw(results: Results, target: Path) -> None:
         f"left on {results.threads} threads (NumPy also on one), right on one or {results.threads}"
     )
     ceiling = results.main(ZEROS, contender=CEILING)
-    for place, law in enumerate(LAWS):
-        found = [row for row in (results.nearest(law, library=library) for library in shown) if row]
+    for place, distribution in enumerate(DISTRIBUTIONS):
+        found = [row for row in (results.nearest(distribution, library=library) for library in shown) if row]
         for k, row in enumerate(found):
             median, slow, fast = row.speeds
             x, width = place + 0.9 * ((k + 0.5) / len(found) - 0.5), 0.9 / len(found)
@@ -272,15 +274,19 @@ def draw(results: Results, target: Path) -> None:
             bars.annotate(f" {median:.2g} ", (x, fast), rotation=90, ha="center", va="bottom", fontsize=8)
     if ceiling:
         bars.axhline(ceiling.speeds[0], color="black", linestyle="--")
-        bars.annotate("streaming stores", (len(LAWS) - 0.5, ceiling.speeds[0]), ha="right", va="bottom")
-    bars.set_xticks(range(len(LAWS)), LAWS)
+        bars.annotate("streaming stores", (len(DISTRIBUTIONS) - 0.5, ceiling.speeds[0]), ha="right", va="bottom")
+    bars.set_xticks(range(len(DISTRIBUTIONS)), DISTRIBUTIONS)
     bars.set_ylabel("GB/s")
     bars.set_title(f"{size_text(results.top)}, median and spread of the turns")
     sizes = sorted({row.nbytes for row in results.rows if row.dtype == "float32"})
     stores = {CEILING: "black", "plain stores": "grey"}
-    for axes, law in zip(lines, (UNIFORM, NORMAL), strict=True):
+    for axes, distribution in zip(lines, (UNIFORM, NORMAL), strict=True):
         for library, colour in (colours | stores).items():
-            wanted = {"library": library, "law": ZEROS if library in stores else law, "dtype": "float32"}
+            wanted = {
+                "library": library,
+                "distribution": ZEROS if library in stores else distribution,
+                "dtype": "float32",
+            }
             found = [row for row in (results.best(nbytes=size, **wanted) for size in sizes) if row]
             style = {"linestyle": "--"} if library in stores else {"marker": "."}
             xs, ys = [row.nbytes for row in found], [row.speeds[0] for row in found]
@@ -291,7 +297,7 @@ def draw(results: Results, target: Path) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(sizes, [size_text(size) for size in sizes], rotation=60)
         axes.set_ylabel("GB/s")
-        axes.set_title(f"{law} over the array's size")
+        axes.set_title(f"{distribution} over the array's size")
         axes.grid(alpha=0.3)
     handles = {
         label: handle

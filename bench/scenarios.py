@@ -17,9 +17,9 @@ import numpy as np
 
 import fastinit as fi
 from bench.training import Trained, train
-from fastinit.fans import MODES
-from fastinit.plots import plot_propagation
-from fastinit.theory import wandering
+from fastinit.initializers.connections import MODES
+from fastinit.propagation.mean_field import wandering
+from fastinit.verification.plots import plot_propagation
 
 GALLERY = Path(__file__).resolve().parent / "gallery"
 LARGEST = float(np.finfo(np.float32).max)
@@ -288,7 +288,7 @@ def logits(label: str, trained: Trained, init: fi.Initializer, activation: str) 
     widths = [len(trained.weights[0].T), *(len(weight) for weight in trained.weights[:-1])]
     hidden = fi.propagate(init, activation=activation, depth=len(widths) - 1, width=widths, batch=2)
     q = hidden.predicted_mean[-1] ** 2 + hidden.predicted_std[-1] ** 2
-    predicted = math.sqrt(widths[-1] * init.law(trained.weights[-1].shape).std ** 2 * q)
+    predicted = math.sqrt(widths[-1] * init.distribution(trained.weights[-1].shape).std ** 2 * q)
     spread = math.hypot(hidden.spread[-1], math.sqrt(2 / 10) / 2)  # of ten sums
     return wander(label, "rms of the first logits", predicted, trained.logits, spread, Sample([hidden]))
 

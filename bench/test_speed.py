@@ -48,7 +48,7 @@ def checked(case: Case, memory: Array) -> float:
 def test_fill(benchmark: Any, pytestconfig: pytest.Config, turn: int, case: Case, memory: Array) -> None:
     """One fill, or as many as a round takes; in the first turn, its values are checked before."""
     row = CONTENDERS[case.contender]
-    name = f"{case.contender}, {case.law}, {case.dtype}"
+    name = f"{case.contender}, {case.distribution}, {case.dtype}"
     if spent.get(case, 0) >= ENOUGH:
         pytest.skip("slow: it had its turns")
     if name in wrong:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastinit as fi
-from fastinit.activations import named
+from fastinit.propagation.activations import named
 
 Array = npt.NDArray[Any]
 

@@ -1,9 +1,9 @@
 """Neural-network weight initialization at the speed of the memory."""
 
-from fastinit.advice import Recommendation, recommend
-from fastinit.fans import Fans, fans, gain
-from fastinit.fill import array, fill, warmup, words
-from fastinit.initializers import (
+from fastinit.core.keys import STREAM_FORMAT
+from fastinit.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
+from fastinit.initializers.connections import Fans, fans, gain
+from fastinit.initializers.factories import (
     Initializer,
     constant,
     delta_orthogonal,
@@ -34,20 +34,20 @@ from fastinit.initializers import (
     xavier_uniform,
     zeros,
 )
-from fastinit.keys import STREAM_FORMAT
-from fastinit.laws import Constant, Law, Normal, TruncatedNormal, Uniform
-from fastinit.propagation import Propagation, propagate
-from fastinit.significance import Result
-from fastinit.verify import Report, verify
+from fastinit.propagation.recommendation import Recommendation, recommend
+from fastinit.propagation.simulation import Propagation, propagate
+from fastinit.sampling.filling import array, fill, warmup, words
+from fastinit.verification.tests import Result
+from fastinit.verification.verifier import Report, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "STREAM_FORMAT",
     "Constant",
+    "Distribution",
     "Fans",
     "Initializer",
-    "Law",
     "Normal",
     "Propagation",
     "Recommendation",

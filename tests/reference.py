@@ -1,8 +1,8 @@
 """The value contract, slowly: what every element of every tensor is, written to be read.
 
-An element's value is a function of the seed, the tensor's name, the element's index in the whole tensor, the law, and
-the precision of the computation. This file is that function in NumPy and exact arithmetic. It shares no code with the
-kernels, and it is the oracle that they are tested against:
+An element's value is a function of the seed, the tensor's name, the element's index in the whole tensor, the
+distribution, and the precision of the computation. This file is that function in NumPy and exact arithmetic. It shares
+no code with the kernels, and it is the oracle that they are tested against:
 
 1.  `philox` turns a counter and a key into four random words. The key is the seed; the counter holds the tensor's
     stream, a digest of its name, and the number of a block of elements: `block_words`.
@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from fastinit.laws import Law, Normal, TruncatedNormal, Uniform
+from fastinit.distributions.laws import Distribution, Normal, TruncatedNormal, Uniform
 
 Words = NDArray[np.uint64]  # words in the low bits of uint64
 Reals = NDArray[Any]
@@ -128,7 +128,7 @@ def top_bits(word: Words, precision: Precision) -> Reals:
 
 
 def given(parameter: float, precision: Precision) -> Any:
-    """A parameter of a law as a kernel is given it: computed in float64, rounded once to the precision."""
+    """A parameter of a distribution as a kernel is given it: computed in float64, rounded once to the precision."""
     return precision.wide(precision.real(parameter))
 
 
@@ -181,17 +181,21 @@ class Drawn:
     margin: Reals
 
 
-def draw(law: Law, index: Words, precision: Precision, seed: int, name: str | int) -> Drawn:
+def draw(distribution: Distribution, index: Words, precision: Precision, seed: int, name: str | int) -> Drawn:
     """The elements of these indices, in the precision's wider float; uniforms as they are."""
-    if isinstance(law, TruncatedNormal):
-        return truncated(law, index, precision, seed, name)
+    if isinstance(distribution, TruncatedNormal):
+        return truncated(distribution, index, precision, seed, name)
     pair, which = own(index, precision, seed, name)
-    if isinstance(law, Uniform):
+    if isinstance(distribution, Uniform):
         word = pair[np.arange(len(index)), which]
-        values = hold(uniform(word, law.low, law.high - law.low, precision), law.support, precision.real)
+        values = hold(
+            uniform(word, distribution.low, distribution.high - distribution.low, precision),
+            distribution.support,
+            precision.real,
+        )
     else:
-        assert isinstance(law, Normal)
-        values = np.choose(which, normals(pair, law.mean, law.std, precision))
+        assert isinstance(distribution, Normal)
+        values = np.choose(which, normals(pair, distribution.mean, distribution.std, precision))
     return Drawn(values, np.full(len(index), np.inf))
 
 
@@ -199,12 +203,12 @@ def draw(law: Law, index: Words, precision: Precision, seed: int, name: str | in
 Proposal = Callable[[Words], tuple[Reals, Reals]]
 
 
-def truncated(law: TruncatedNormal, index: Words, precision: Precision, seed: int, name: str | int) -> Drawn:
+def truncated(distribution: TruncatedNormal, index: Words, precision: Precision, seed: int, name: str | int) -> Drawn:
     """Rejection: every element takes the first of its own proposals that is accepted."""
     values = np.full(len(index), np.nan, precision.wide)
     margin = np.full(len(index), np.inf)
     todo = np.arange(len(index))
-    for propose in proposals(law, precision, seed, name):
+    for propose in proposals(distribution, precision, seed, name):
         value, failure = propose(index[todo])
         accepted = failure <= 0
         values[todo[accepted]] = value[accepted]
@@ -212,23 +216,23 @@ def truncated(law: TruncatedNormal, index: Words, precision: Precision, seed: in
         todo = todo[~accepted]
         if len(todo) == 0:
             break
-    return Drawn(hold(values, law.support, precision.real), margin)
+    return Drawn(hold(values, distribution.support, precision.real), margin)
 
 
-def proposals(law: TruncatedNormal, precision: Precision, seed: int, name: str | int) -> Iterator[Proposal]:
-    """An element's proposals, in order: its own normal if the law proposes normals, then the pairs of block = index."""
-    kind = kind_of(law)
+def proposals(distribution: TruncatedNormal, precision: Precision, seed: int, name: str | int) -> Iterator[Proposal]:
+    """An element's proposals, in order: its own normal where normals are proposed, then the pairs of block = index."""
+    kind = kind_of(distribution)
 
     def first(index: Words) -> tuple[Reals, Reals]:
         pair, which = own(index, precision, seed, name)
-        both = normal_proposal(law, pair, 0, precision), normal_proposal(law, pair, 1, precision)
+        both = normal_proposal(distribution, pair, 0, precision), normal_proposal(distribution, pair, 1, precision)
         return np.choose(which, [both[0][0], both[1][0]]), np.choose(which, [both[0][1], both[1][1]])
 
     def later(attempt: int, number: int, which: int, index: Words) -> tuple[Reals, Reals]:
         pair = pairs(index, attempt, precision, seed, name)[:, number]
         if kind == "normal":
-            return normal_proposal(law, pair, which, precision)
-        return (uniform_proposal if kind == "uniform" else exponential_proposal)(law, pair, precision)
+            return normal_proposal(distribution, pair, which, precision)
+        return (uniform_proposal if kind == "uniform" else exponential_proposal)(distribution, pair, precision)
 
     if kind == "normal":
         yield first
@@ -238,14 +242,14 @@ def proposals(law: TruncatedNormal, precision: Precision, seed: int, name: str |
                 yield partial(later, attempt, number, which)
 
 
-def kind_of(law: TruncatedNormal) -> str:
-    """Which proposal a law uses, by its bounds a, b in sigma.
+def kind_of(distribution: TruncatedNormal) -> str:
+    """Which proposal a distribution uses, by its bounds a, b in sigma.
 
     Normals where at least a quarter of them fall inside. Else, beyond a bound of alpha > 0, an exponential of rate
     r = (alpha + sqrt(alpha**2 + 4)) / 2 (Robert 1995) if that is accepted more often than a uniform is: their rates of
     acceptance are as r exp(-(r - alpha)**2 / 2) to 1 / (b - a).
     """
-    a, b = law.bounds
+    a, b = distribution.bounds
     if ndtr(b) - ndtr(a) >= 1 / 4:
         return "normal"
     alpha = max(a, -b)
@@ -253,38 +257,40 @@ def kind_of(law: TruncatedNormal) -> str:
     return "exponential" if alpha > 0 and rate * math.exp(-((rate - alpha) ** 2) / 2) > 1 / (b - a) else "uniform"
 
 
-def normal_proposal(law: TruncatedNormal, pair: Words, which: int, precision: Precision) -> tuple[Reals, Reals]:
+def normal_proposal(
+    distribution: TruncatedNormal, pair: Words, which: int, precision: Precision
+) -> tuple[Reals, Reals]:
     """One of a pair's normals, accepted inside the bounds."""
-    value = normals(pair, law.parent_mean, law.parent_std, precision)[which]
-    low, high = inside(law.support, precision.real)
-    size = abs(law.parent_mean) + abs(value - law.parent_mean)
+    value = normals(pair, distribution.parent_mean, distribution.parent_std, precision)[which]
+    low, high = inside(distribution.support, precision.real)
+    size = abs(distribution.parent_mean) + abs(value - distribution.parent_mean)
     return value, np.maximum(low - value, value - high) / size
 
 
-def frame(law: TruncatedNormal, precision: Precision) -> tuple[float, float, float]:
+def frame(distribution: TruncatedNormal, precision: Precision) -> tuple[float, float, float]:
     """Where the density is largest, as sigmas from the mean and as a value, and sigma, negative towards the left."""
-    a, b = law.bounds
+    a, b = distribution.bounds
     if a > 0:
-        return a, given(law.lower, precision), given(law.parent_std, precision)
+        return a, given(distribution.lower, precision), given(distribution.parent_std, precision)
     if b < 0:
-        return -b, given(law.upper, precision), given(-law.parent_std, precision)
-    return 0.0, given(law.parent_mean, precision), given(law.parent_std, precision)
+        return -b, given(distribution.upper, precision), given(-distribution.parent_std, precision)
+    return 0.0, given(distribution.parent_mean, precision), given(distribution.parent_std, precision)
 
 
-def uniform_proposal(law: TruncatedNormal, pair: Words, precision: Precision) -> tuple[Reals, Reals]:
+def uniform_proposal(distribution: TruncatedNormal, pair: Words, precision: Precision) -> tuple[Reals, Reals]:
     """A uniform t, in sigmas from the peak; accepted with probability exp(-t (t + 2 alpha) / 2), by an exponential."""
-    a, b = law.bounds
-    alpha, origin, slope = frame(law, precision)
+    a, b = distribution.bounds
+    alpha, origin, slope = frame(distribution, precision)
     t = uniform(pair[:, 0], 0.0 if alpha > 0 else a, b - a, precision)
     wide = t.astype(precision.wide)
     limit = minus_two_log(pair[:, 1], precision)
     return fused(t, slope, origin, precision), wide * (wide + given(2 * alpha, precision)) / limit - 1
 
 
-def exponential_proposal(law: TruncatedNormal, pair: Words, precision: Precision) -> tuple[Reals, Reals]:
+def exponential_proposal(distribution: TruncatedNormal, pair: Words, precision: Precision) -> tuple[Reals, Reals]:
     """An exponential t, sigmas beyond the bound; accepted inside with probability exp(-(t - (r - alpha))**2 / 2)."""
-    a, b = law.bounds
-    alpha, origin, slope = frame(law, precision)
+    a, b = distribution.bounds
+    alpha, origin, slope = frame(distribution, precision)
     rate = (alpha + math.sqrt(alpha**2 + 4)) / 2
     t = minus_two_log(pair[:, 0], precision) * given(0.5 / rate, precision)
     gap, width = given(rate - alpha, precision), given(b - a, precision)
@@ -310,7 +316,7 @@ def hold(values: Reals, support: tuple[float, float], dtype: Any) -> Reals:
     return np.where(values < real(low), real(low), np.where(values > real(high), real(high), values))
 
 
-def rounded(values: Reals, law: Law, dtype: Any) -> Reals:
-    """float16 or bfloat16 of float32 values: rounded once, to nearest even, then held inside the law's bounds."""
+def rounded(values: Reals, distribution: Distribution, dtype: Any) -> Reals:
+    """float16 or bfloat16 of float32 values: rounded once, to nearest even, then clamped to the support."""
     with np.errstate(over="ignore"):
-        return hold(values.astype(dtype), law.support, dtype)
+        return hold(values.astype(dtype), distribution.support, dtype)

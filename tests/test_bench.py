@@ -17,8 +17,8 @@ from bench import quality, report
 from bench.conftest import TINY
 from bench.contenders import (
     CONTENDERS,
+    DISTRIBUTIONS,
     HE,
-    LAWS,
     NORMAL,
     TRUNCATED,
     UNIFORM,
@@ -31,7 +31,7 @@ from bench.contenders import (
     versions,
 )
 from bench.test_speed import checked
-from fastinit.fill import dtype_of
+from fastinit.sampling.filling import dtype_of
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
@@ -54,11 +54,13 @@ def test_a_tiny_run_ends_with_tables_and_a_picture(tmp_path: Path) -> None:
 
     (kept,) = (tmp_path / "results").glob("*.json")
     results = report.Results(json.loads(kept.read_text()))
-    measured = {(row.contender, row.law, row.dtype, row.nbytes, row.threads) for row in results.rows if row.dtype}
+    measured = {
+        (row.contender, row.distribution, row.dtype, row.nbytes, row.threads) for row in results.rows if row.dtype
+    }
     wrong = results.kept["wrong"]
     for case in cases(TINY):
-        named = f"{case.contender}, {case.law}, {case.dtype}" in wrong
-        assert named or (case.contender, case.law, case.dtype, case.nbytes, case.threads) in measured
+        named = f"{case.contender}, {case.distribution}, {case.dtype}" in wrong
+        assert named or (case.contender, case.distribution, case.dtype, case.nbytes, case.threads) in measured
     assert not any(name.startswith("fastinit") for name in wrong)
     assert results.kept["absent"] == [package for package, version in versions().items() if version is None]
 
@@ -66,7 +68,7 @@ def test_a_tiny_run_ends_with_tables_and_a_picture(tmp_path: Path) -> None:
     assert text.startswith(f"before\n{report.BEGIN}\n")
     assert text.endswith(f"{report.END}\nafter\n")
     assert "stale" not in text
-    for words in (*LAWS, *results.kept["absent"], "NumPy PCG64", "scipy.stats.truncnorm", "streaming stores"):
+    for words in (*DISTRIBUTIONS, *results.kept["absent"], "NumPy PCG64", "scipy.stats.truncnorm", "streaming stores"):
         assert words in text
     bounds = [row for row in report.ratio_rows(results) if row[3] is None]
     assert {row[0] for row in bounds} <= {row[0] for row in report.ratio_rows(results) if "best" in row[0]} | {
@@ -80,11 +82,11 @@ def test_a_tiny_run_ends_with_tables_and_a_picture(tmp_path: Path) -> None:
 
 def figures(**changed: Any) -> dict[str, Any]:
     """A run of four rows of 1 MiB, whose figures can be computed by hand."""
-    row: dict[str, Any] = {"law": UNIFORM, "dtype": "float32", "nbytes": MIB, "threads": 2}
+    row: dict[str, Any] = {"distribution": UNIFORM, "dtype": "float32", "nbytes": MIB, "threads": 2}
     fresh = {"in_place": False, "library": "jax"}
     rows = [
         {**row, "contender": "fastinit.fill", "library": "fastinit", "turns": {"0": 1e-3, "1": 2e-3, "2": 4e-3}},
-        {**row, "contender": "streaming stores", "law": ZEROS, "turns": {"0": 5e-4, "1": 1.5e-3, "2": 1e-3}},
+        {**row, "contender": "streaming stores", "distribution": ZEROS, "turns": {"0": 5e-4, "1": 1.5e-3, "2": 1e-3}},
         {**row, "contender": "NumPy SFC64", "library": "NumPy", "turns": {"0": 8e-3, "1": 8e-3}},
         {**row, "contender": "NumPy PCG64", "library": "NumPy", "turns": {"1": 1.6e-2}},
         {**row, "contender": "randompack x256++simd", "library": "randompack", "turns": {"0": 5e-4}},
@@ -145,17 +147,17 @@ def half_filled(out: Array) -> None:
 
 def drawn(case: Case, mean: float = 0.0, std: float = 1.0) -> Array:
     rng = np.random.default_rng(0)
-    values = rng.random(case.shape) if case.law == UNIFORM else rng.standard_normal(case.shape)
+    values = rng.random(case.shape) if case.distribution == UNIFORM else rng.standard_normal(case.shape)
     return np.asarray((values * std + mean).astype(case.dtype))
 
 
 CHECKED = Case("", NORMAL, "float32", MIB, 1)  # 2**18 values: 5 standard errors are 1 % of the deviation
 
 
-@pytest.mark.parametrize("law", [UNIFORM, NORMAL])
+@pytest.mark.parametrize("distribution", [UNIFORM, NORMAL])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_right_values_pass(law: str, dtype: str) -> None:
-    case = replace(CHECKED, law=law, dtype=dtype)
+def test_right_values_pass(distribution: str, dtype: str) -> None:
+    case = replace(CHECKED, distribution=distribution, dtype=dtype)
     check(case, drawn(case))
 
 
@@ -169,9 +171,9 @@ def test_right_values_pass(law: str, dtype: str) -> None:
         (CHECKED, np.full_like(drawn(CHECKED), np.nan)),
         (CHECKED, drawn(CHECKED).astype(np.float64)),
         (CHECKED, drawn(CHECKED)[1:]),
-        (replace(CHECKED, law=HE), drawn(CHECKED)),
-        (replace(CHECKED, law=TRUNCATED), drawn(CHECKED, std=0.8796)),  # right but for the bounds
-        (replace(CHECKED, law=UNIFORM), drawn(replace(CHECKED, law=UNIFORM), mean=1e-5)),
+        (replace(CHECKED, distribution=HE), drawn(CHECKED)),
+        (replace(CHECKED, distribution=TRUNCATED), drawn(CHECKED, std=0.8796)),  # right but for the bounds
+        (replace(CHECKED, distribution=UNIFORM), drawn(replace(CHECKED, distribution=UNIFORM), mean=1e-5)),
     ],
 )
 def test_wrong_values_are_found(case: Case, values: Array) -> None:

@@ -19,9 +19,9 @@ from numba import njit
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl
 
-from fastinit.kernels import compiled, cpu
-from fastinit.kernels.compiled import keep
-from fastinit.kernels.draws import NormalDraw
+from fastinit.kernels import cache, cpu
+from fastinit.kernels.cache import keep
+from fastinit.kernels.transforms import NormalTransform
 
 
 def environment(**changed: str) -> dict[str, str]:
@@ -156,7 +156,7 @@ def test_without_a_choice_kernels_lie_beside_the_package_or_with_the_user(
     package.mkdir()
     (package / "compiled.py").write_text("")
     monkeypatch.setattr(config, "CACHE_DIR", "")
-    monkeypatch.setattr(compiled, "__file__", str(package / "compiled.py"))
+    monkeypatch.setattr(cache, "__file__", str(package / "compiled.py"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
     small()(1)
     beside = only_file(package / "__pycache__")
@@ -170,7 +170,7 @@ def test_without_a_choice_kernels_lie_beside_the_package_or_with_the_user(
 
 
 def test_a_program_without_its_sources_keeps_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "digest", lambda: "")
+    monkeypatch.setattr(cache, "digest", lambda: "")
     assert small()(1) == 3
     assert not folder.exists()
 
@@ -186,33 +186,33 @@ def test_everything_that_decides_the_code_is_in_the_name(monkeypatch: pytest.Mon
             return tuple(processor)
 
     def name(label: str = "sums", signature: Any = (1,)) -> tuple[str, bytes]:
-        kept = compiled._Kept(label, CompileResultCacheImpl, "cpu", Context())
+        kept = cache._Kept(label, CompileResultCacheImpl, "cpu", Context())
         return kept._identity(signature)
 
     names = [name(), name("differences"), name(signature=(2,))]
     assert name() == names[0]
     processor[2] = "+avx2"
     names.append(name())
-    monkeypatch.setattr(compiled, "digest", lambda: "other sources")
+    monkeypatch.setattr(cache, "digest", lambda: "other sources")
     names.append(name())
-    monkeypatch.setattr(compiled, "_VERSIONS", ("other",))
+    monkeypatch.setattr(cache, "_VERSIONS", ("other",))
     names.append(name())
     assert len({key for _, key in names}) == len({path for path, _ in names}) == len(names)
 
 
 def test_the_digest_sees_a_change_in_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "kernels"
-    shutil.copytree(Path(compiled.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(compiled, "__file__", str(copy / "compiled.py"))
-    before = compiled.digest.__wrapped__()
+    shutil.copytree(Path(cache.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "__file__", str(copy / "compiled.py"))
+    before = cache.digest.__wrapped__()
     digests = {before}
     for path in sorted(copy.glob("*.py")):
         text = path.read_text()
         path.write_text(text + "\n")
-        digests.add(compiled.digest.__wrapped__())
+        digests.add(cache.digest.__wrapped__())
         path.write_text(text)
     assert len(digests) == 1 + len(list(copy.glob("*.py")))
-    assert compiled.digest.__wrapped__() == before
+    assert cache.digest.__wrapped__() == before
 
 
 # What is said, and what is waited for
@@ -234,8 +234,8 @@ def lingering(label: str, seconds: float) -> Any:
 def test_a_long_compilation_is_announced_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compiled, "PATIENCE", 0.3)
-    monkeypatch.setattr(compiled, "_said", set())
+    monkeypatch.setattr(cache, "PATIENCE", 0.3)
+    monkeypatch.setattr(cache, "_said", set())
     slow = lingering("slow sums", 0.5)
     assert slow(1) == 3
     assert slow(1.5) == 3.5
@@ -251,10 +251,10 @@ def test_a_long_compilation_is_announced_once(
 def test_nothing_is_said_of_what_is_quick_or_has_failed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compiled, "_said", set())
-    monkeypatch.setattr(compiled, "PATIENCE", 60.0)
+    monkeypatch.setattr(cache, "_said", set())
+    monkeypatch.setattr(cache, "PATIENCE", 60.0)
     small()(1)
-    monkeypatch.setattr(compiled, "PATIENCE", 0.3)
+    monkeypatch.setattr(cache, "PATIENCE", 0.3)
 
     def interrupted(*arguments: Any) -> Any:
         raise KeyboardInterrupt
@@ -308,14 +308,16 @@ def test_threads_that_come_at_once_share_a_kernel(monkeypatch: pytest.MonkeyPatc
     begin = threading.Barrier(2)
     entry = cpu._kernel
 
-    def together(law_class: Any) -> Any:
+    def together(transform_class: Any) -> Any:
         begin.wait()
-        return entry(law_class)
+        return entry(transform_class)
 
     monkeypatch.setattr(cpu, "_kernel", together)
     monkeypatch.setattr(cpu, "_kernels", {})
     cpu.fill_tiles.cache_clear()
-    threads = [threading.Thread(target=lambda: made.append(cpu.fill_tiles(NormalDraw, np.float32))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: made.append(cpu.fill_tiles(NormalTransform, np.float32))) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -329,7 +331,7 @@ def test_threads_that_come_at_once_share_a_kernel(monkeypatch: pytest.MonkeyPatc
 COMPILES = """
 import fastinit as fi
 from fastinit.kernels.cpu import fill_tiles
-from fastinit.kernels.draws import UniformDraw
+from fastinit.kernels.transforms import UniformDraw
 fi.array(3, fi.uniform(), seed=0, name=0)
 import numpy as np
 stats = fill_tiles(UniformDraw, np.float32).stats
@@ -348,17 +350,17 @@ import sys
 import numpy as np
 import fastinit as fi
 from fastinit.kernels.cpu import fill_tiles
-from fastinit.kernels.draws import NormalDraw, TruncatedDraw, UniformDraw
+from fastinit.kernels.transforms import NormalDraw, TruncatedDraw, UniformDraw
 for init in sys.argv[1:] or ["uniform()", "normal()", "truncated_normal()"]:
     print(fi.array(1, fi.parse(init), seed=0, name=0)[0])
 if not sys.argv[1:]:
-    laws = UniformDraw, NormalDraw, TruncatedDraw
-    print(sum(sum(fill_tiles(law, np.float32).stats.cache_misses.values()) for law in laws))
+    distributions = UniformDraw, NormalDraw, TruncatedDraw
+    print(sum(sum(fill_tiles(distribution, np.float32).stats.cache_misses.values()) for distribution in distributions))
 """
 
 
 def test_processes_that_start_at_once_do_not_mix_their_kernels(tmp_path: Path) -> None:
-    """Uniforms and truncated normals take arguments of the same types: only the law tells their kernels apart."""
+    """Uniforms and truncated normals take arguments of the same types: only the transform tells their kernels apart."""
     command = [sys.executable, "-W", "error", "-c", FIRST_VALUES]
     inits = ["uniform()", "uniform()", "truncated_normal()", "normal()"]
     env = environment(NUMBA_CACHE_DIR=str(tmp_path))

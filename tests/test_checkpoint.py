@@ -20,8 +20,9 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 import fastinit as fi
-from fastinit import checkpoint, files
-from fastinit.checkpoint import (
+from fastinit.cli.main import cli
+from fastinit.io import checkpoint, files
+from fastinit.io.checkpoint import (
     Rule,
     Tensor,
     assign,
@@ -30,8 +31,7 @@ from fastinit.checkpoint import (
     read_recipe,
     recipe_names,
 )
-from fastinit.cli import cli
-from fastinit.files import complete_file
+from fastinit.io.files import complete_file
 
 MANIFESTS = Path(__file__).parent / "manifests"
 MODELS = {
@@ -109,7 +109,7 @@ def test_recipe_has_a_rule_for_every_parameter(recipe: str) -> None:
     pairs = assign(tensors, read_recipe(recipe, tensors))
     assert {tensor.name for tensor in tensors if tensor.kind == "parameter"} <= {tensor.name for tensor, _ in pairs}
     for tensor, init in pairs:
-        init.law(tensor.shape)
+        init.distribution(tensor.shape)
 
 
 def test_recipes_are_all_tested() -> None:
@@ -134,7 +134,7 @@ def test_recipe_gives_the_published_std(recipe: str, name: str, std: float) -> N
     tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
     for tensor, init in assign(tensors, read_recipe(recipe, tensors)):
         if tensor.name == name:
-            assert init.law(tensor.shape).std == pytest.approx(std, rel=1e-12)
+            assert init.distribution(tensor.shape).std == pytest.approx(std, rel=1e-12)
             return
     raise AssertionError(f"{name} is not in the model")
 
@@ -154,9 +154,9 @@ def test_recipe_gives_the_published_std(recipe: str, name: str, std: float) -> N
 def test_recipe_gives_constants(recipe: str, pattern: str, value: float) -> None:
     tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
     pairs = assign(tensors, read_recipe(recipe, tensors))
-    laws = [init.law(tensor.shape) for tensor, init in pairs if re.search(pattern, tensor.name)]
-    assert laws
-    assert set(laws) == {fi.Constant(value)}
+    distributions = [init.distribution(tensor.shape) for tensor, init in pairs if re.search(pattern, tensor.name)]
+    assert distributions
+    assert set(distributions) == {fi.Constant(value)}
 
 
 def test_first_matching_rule_wins() -> None:

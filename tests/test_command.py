@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fastinit as fi
-from fastinit import checkpoint
+from fastinit.io import checkpoint
 
 ROOT = Path(fi.__file__).parents[1]
 savez: Any = np.savez  # its stubs know no names of arrays
@@ -195,7 +195,7 @@ def test_names_are_printed_without_what_a_terminal_obeys(tmp_path: Path) -> None
 def test_a_bar_has_the_title_as_it_is() -> None:
     """In a terminal, which rich is told that it has."""
     source = f"""
-from fastinit.bars import bar
+from fastinit.sampling.progress import bar
 with bar({"[red]" + EVIL!r}, on_stderr=True) as report:
     report(1, 2)
 """
@@ -250,7 +250,7 @@ def test_a_signal_in_a_callback_is_not_lost(number: signal.Signals, code: int) -
     """What is raised in a callback of C is printed and forgotten: LLVM has some."""
     source = f"""
 import ctypes, os, signal, sys, time
-from fastinit import cli
+from fastinit.cli import main as cli
 signal.signal(signal.SIGINT, signal.default_int_handler)
 @ctypes.CFUNCTYPE(None)
 def callback():
@@ -287,7 +287,7 @@ cli.main()
 )
 def test_errors_are_told_in_a_line(error: str) -> None:
     source = f"""
-from fastinit import cli
+from fastinit.cli import main as cli
 @cli.cli.command("fail")
 def fail():
     raise {error}
@@ -304,7 +304,7 @@ cli.main()
 
 
 def test_a_bug_still_has_its_traceback() -> None:
-    source = "from fastinit import cli\n@cli.cli.command('fail')\ndef fail():\n    assert False\ncli.main()"
+    source = "from fastinit.cli import main as cli\n@cli.cli.command('fail')\ndef fail():\n    assert False\ncli.main()"
     assert "AssertionError" in python(source, "fail")[2]
 
 

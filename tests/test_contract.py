@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 import fastinit as fi
 from bench.exhaustive import BOUNDS
-from fastinit.fill import dtype_of
-from fastinit.kernels.draws import cosine_sine, minus_two_log, normal_pair, uniform_pair
-from fastinit.kernels.numerics import to_bfloat16, to_float16
+from fastinit.core.keys import stream_of
+from fastinit.kernels.intrinsics import to_bfloat16, to_float16
 from fastinit.kernels.philox import philox
-from fastinit.keys import stream_of
-from fastinit.prepare import prepare
+from fastinit.kernels.transforms import cosine_sine, minus_two_log, normal_pair, uniform_pair
+from fastinit.sampling.filling import dtype_of
+from fastinit.sampling.lowering import lower
 from tests import reference
 from tests.reference import DOUBLE, SINGLE, Precision
 
@@ -109,12 +109,12 @@ def _each(function: Callable[..., Any]) -> Any:
 
 
 def _each_pair(function: Callable[..., Any]) -> Any:
-    """A loop over a compiled function that makes a pair from a law and a pair of words."""
+    """A loop over a compiled function that makes a pair from a distribution and a pair of words."""
 
     @njit
-    def loop(law, a, b, out):
+    def loop(distribution, a, b, out):
         for j in range(len(a)):
-            out[j, 0], out[j, 1] = function(law, a[j], b[j])
+            out[j, 0], out[j, 1] = function(distribution, a[j], b[j])
 
     return loop
 
@@ -169,7 +169,7 @@ def assert_near(found: Array, exact: Array, ulps: float, precision: Precision, o
 
 
 def drawn(init: fi.Initializer, precision: Precision, start: int, count: int) -> reference.Drawn:
-    return reference.draw(init.law((start + count,)), indices(start, count), precision, SEED, NAME)
+    return reference.draw(init.distribution((start + count,)), indices(start, count), precision, SEED, NAME)
 
 
 def check_words(seed: int, name: str | int, start: int, count: int) -> None:
@@ -182,13 +182,15 @@ def check_uniform(low: float, high: float, dtype: str) -> None:
     precision = PRECISIONS.get(dtype, SINGLE)
     count = FEW if precision is DOUBLE else COUNT
     found, expected = made(init, dtype, 3, count), drawn(init, precision, 3, count).values.astype(precision.real)
-    law = init.law((count,))
-    assert_same_bits(found, expected if dtype in PRECISIONS else reference.rounded(expected, law, dtype_of(dtype)))
+    distribution = init.distribution((count,))
+    assert_same_bits(
+        found, expected if dtype in PRECISIONS else reference.rounded(expected, distribution, dtype_of(dtype))
+    )
     assert low <= float(found.min()) <= float(found.max()) <= high
 
 
 def check_16_bits(init: fi.Initializer, dtype: str) -> None:
-    expected = reference.rounded(made(init, "float32"), init.law((COUNT,)), dtype_of(dtype))
+    expected = reference.rounded(made(init, "float32"), init.distribution((COUNT,)), dtype_of(dtype))
     assert_same_bits(made(init, dtype), expected)
 
 
@@ -197,11 +199,11 @@ def check_drawn(init: fi.Initializer, dtype: str, start: int = 5, count: int = C
     found, expected = made(init, dtype, start, count), drawn(init, precision, start, count)
     clear = expected.margin > TIE_ULPS * 2.0**-precision.kept
     assert (~clear).sum() <= MOST_TIES
-    law: Any = init.law((count,))
-    mean = law.mean if isinstance(law, fi.Normal) else law.parent_mean
+    distribution: Any = init.distribution((count,))
+    mean = distribution.mean if isinstance(distribution, fi.Normal) else distribution.parent_mean
     assert_near(found[clear], expected.values[clear], NORMAL_ULPS, precision, float(precision.real(mean)))
-    assert law.support[0] <= found.min()
-    assert found.max() <= law.support[1]
+    assert distribution.support[0] <= found.min()
+    assert found.max() <= distribution.support[1]
 
 
 @pytest.mark.parametrize("row", KNOWN, ids=lambda row: f"{row[0]:08x}")
@@ -271,7 +273,7 @@ def test_a_region_of_a_huge_tensor(init: fi.Initializer, dtype: str, offset: tup
     places = np.meshgrid(*(range(at, at + size) for at, size in zip(offset, shape, strict=True)), indexing="ij")
     index = np.ravel_multi_index(tuple(place.ravel() for place in places), whole).astype(np.uint64)
     assert index.max() > 2**34
-    expected = reference.draw(init.law(whole), index, precision, SEED, NAME)
+    expected = reference.draw(init.distribution(whole), index, precision, SEED, NAME)
     assert_near(found.ravel(), expected.values, NORMAL_ULPS, precision)
 
 
@@ -283,7 +285,7 @@ def test_truncated_normals_far_out(dtype: str, start: int) -> None:
     check_drawn(fi.truncated_normal(lower=-0.4, upper=0.4), dtype, start, 1000)
 
 
-def _round_up(values: Array, law: fi.Law, dtype: Any) -> Array:
+def _round_up(values: Array, distribution: fi.Distribution, dtype: Any) -> Array:
     return np.asarray(np.nextafter(values.astype(dtype), np.asarray(np.inf, dtype)))
 
 
@@ -348,10 +350,10 @@ def test_uniforms_at_the_ends(dtype: str) -> None:
     words = end_words(precision)
     found = np.empty((len(words), 2), dtype)
     for low, high in (ends for ends in RANGES if fits(*ends, dtype)):
-        law = fi.Uniform(low, high)
-        _uniforms(prepare(law, np.dtype(dtype)).draw, words, words[::-1], found)
+        distribution = fi.Uniform(low, high)
+        _uniforms(lower(distribution, np.dtype(dtype)).draw, words, words[::-1], found)
         expected = reference.uniform(words.astype(np.uint64), low, high - low, precision)
-        expected = reference.hold(expected, law.support, dtype).astype(dtype)
+        expected = reference.hold(expected, distribution.support, dtype).astype(dtype)
         assert_same_bits(found, np.stack([expected, expected[::-1]], axis=1))
         assert low <= float(found.min()) <= float(found.max()) <= high
 
@@ -361,7 +363,7 @@ def test_a_unit_uniform_at_the_ends(dtype: str) -> None:
     kept, word = PRECISIONS[dtype].kept, PRECISIONS[dtype].word
     words = np.array([0, (1 << word - 1) - 1, 1 << word - 1, (1 << word - 1) + 1, (1 << word) - 1], f"u{word // 8}")
     found = np.empty((5, 2), dtype)
-    _uniforms(prepare(fi.Uniform(0.0, 1.0), np.dtype(dtype)).draw, words, words, found)
+    _uniforms(lower(fi.Uniform(0.0, 1.0), np.dtype(dtype)).draw, words, words, found)
     below, above = 0.5 - 2.0 ** -(kept + 1), 0.5  # 1/2 + 2**-25 is halfway to the next float32, and 1/2 is even
     assert found[:, 0].tolist() == [2.0 ** -(kept + 1), below, above, above, 1.0]
 
@@ -395,7 +397,7 @@ def test_normals_have_no_atom_at_zero(dtype: str) -> None:
     words = end_words(precision)
     radii, angles = (grid.ravel() for grid in np.meshgrid(words, words))
     found = np.empty((radii.size, 2), dtype)
-    _normals(prepare(fi.Normal(0.0, 1.0), np.dtype(dtype)).draw, radii, angles, found)
+    _normals(lower(fi.Normal(0.0, 1.0), np.dtype(dtype)).draw, radii, angles, found)
     exact = reference.normals(np.stack([radii, angles], axis=1).astype(np.uint64), 0.0, 1.0, precision)
     assert_near(found, np.stack(exact, axis=1), NORMAL_ULPS, precision)
     smallest = 2.0 ** (-precision.word / 2) * math.pi * 2.0**-precision.word
@@ -421,8 +423,8 @@ def test_rounding_to_16_bits(dtype: str, function: Any) -> None:
 
 
 # The first values of a tensor, as bits, and a digest of its first 2**16, which every changed coefficient changes. The
-# first normals hold one beyond 2 sigma, which the truncated law redraws. To change any value here is value-breaking: it
-# takes a new `STREAM_FORMAT`, and a line in the changelog that says so.
+# first normals hold one beyond 2 sigma, which the truncated distribution redraws. To change any value here is
+# value-breaking: it takes a new `STREAM_FORMAT`, and a line in the changelog that says so.
 PINNED_SEED, PINNED_NAME = 11, "pinned"
 PINNED = {
     ("uniform", "float16"): ("27b4 ac0d ad2b 245d", "2e0cf69124cda017"),
@@ -458,13 +460,13 @@ PINNED_LAWS = {
 }
 
 
-@pytest.mark.parametrize(("law", "dtype"), PINNED)
-def test_values_are_pinned(law: str, dtype: str) -> None:
+@pytest.mark.parametrize(("distribution", "dtype"), PINNED)
+def test_values_are_pinned(distribution: str, dtype: str) -> None:
     assert fi.STREAM_FORMAT == 1
-    found = fi.array(1 << 16, PINNED_LAWS[law], seed=PINNED_SEED, name=PINNED_NAME, dtype=dtype)
+    found = fi.array(1 << 16, PINNED_LAWS[distribution], seed=PINNED_SEED, name=PINNED_NAME, dtype=dtype)
     digits = 2 * found.itemsize
     first = " ".join(f"{value:0{digits}x}" for value in bits(found[:4]).tolist())
-    assert (first, hashlib.blake2b(found.tobytes(), digest_size=8).hexdigest()) == PINNED[law, dtype]
+    assert (first, hashlib.blake2b(found.tobytes(), digest_size=8).hexdigest()) == PINNED[distribution, dtype]
 
 
 def test_the_pinned_normals_are_beyond_the_bounds() -> None:

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 import fastinit as fi
-from fastinit.axes import merged
-from fastinit.device import Buffer, _grid, _loops
-from fastinit.fill import FLOATS, dtype_of
-from fastinit.kernels import draws, plain
-from fastinit.prepare import prepare
+from fastinit.kernels import emulation, transforms
+from fastinit.sampling.cuda import Buffer, _grid, _loops
+from fastinit.sampling.filling import FLOATS, dtype_of
+from fastinit.sampling.lowering import lower
+from fastinit.sampling.plan import merged
 from tests.ptx import Kernel
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ INSTALLED = importlib.util.find_spec("numba_cuda") is not None
 needs_extra = pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")
 
 # one initializer for each kernel
-LAWS: dict[str, Any] = {
+DISTRIBUTIONS: dict[str, Any] = {
     "constant": fi.constant(-1.5),
     "uniform": fi.uniform(-0.3, 0.7),
     "normal": fi.normal(0.25, 0.02),
@@ -38,7 +38,7 @@ LAWS: dict[str, Any] = {
     "narrow": fi.truncated_normal(0.0, 1.0, 0.3, 0.5),
     "tail": fi.truncated_normal(0.0, 1.0, -9.0, -3.0),
 }
-DRAWN = [kind for kind in LAWS if kind != "constant"]
+DRAWN = [kind for kind in DISTRIBUTIONS if kind != "constant"]
 CAPABILITIES = [(7, 5), (8, 0), (9, 0), (10, 0)]
 
 
@@ -93,7 +93,7 @@ def _regions(dtype: str, init: Any) -> list[bool]:
 def simulate() -> None:
     """Everything that is compared in the simulator: run in a process of its own."""
     for dtype in FLOATS:
-        for kind, init in LAWS.items():
+        for kind, init in DISTRIBUTIONS.items():
             same = [_whole(dtype, init, count) for count in (1, 4, 37)] + _regions(dtype, init)
             print(dtype, kind, *same)
     for dtype in ("int8", "uint16", "int32", "int64", "bool"):
@@ -117,7 +117,7 @@ def run(source: str, **environment: str) -> str:
 
 def test_the_simulator_gives_the_bits_of_the_cpu() -> None:
     lines = run("from tests.test_cuda import simulate; simulate()", NUMBA_ENABLE_CUDASIM="1").splitlines()
-    assert len(lines) == len(FLOATS) * len(LAWS) + 6
+    assert len(lines) == len(FLOATS) * len(DISTRIBUTIONS) + 6
     assert not [line for line in lines if "False" in line or "True" not in line]
 
 
@@ -128,22 +128,22 @@ def test_the_simulator_gives_the_bits_of_the_cpu() -> None:
 def test_a_plain_fma_rounds_once(real: Any) -> None:
     """Against the sum of parts that floats hold exactly, where a product that is rounded first, or twice, is wrong."""
     one, tiny = real(1), np.finfo(real).eps
-    assert plain.fma(one + tiny, one - tiny, -one) == -(tiny * tiny)
+    assert emulation.fma(one + tiny, one - tiny, -one) == -(tiny * tiny)
     assert (one + tiny) * (one - tiny) - one == 0  # what two roundings give
     # 1 + eps/2 + a little: a tie, were it rounded to a longer float first
     little = real(2.0**-60) if real is np.float32 else real(2.0**-120)
-    assert plain.fma(little, one, one + tiny) == one + tiny
-    half = plain.fma(tiny / 2, one, one)
+    assert emulation.fma(little, one, one + tiny) == one + tiny
+    half = emulation.fma(tiny / 2, one, one)
     assert half == one
-    above = plain.fma(tiny / 2, one + tiny, one)
+    above = emulation.fma(tiny / 2, one + tiny, one)
     assert above == one + tiny
-    assert str(plain.fma(real(-0.0), one, real(-0.0))) == "-0.0"
+    assert str(emulation.fma(real(-0.0), one, real(-0.0))) == "-0.0"
 
 
 def test_plain_integers_wrap() -> None:
-    assert plain.integer(int.__add__)(np.int32(2**31 - 1), 1) == -(2**31)
-    assert plain.integer(int.__rshift__, unsigned=True)(np.int32(-1), 28) == 15
-    assert plain.integer(int.__rshift__)(np.int32(-16), 2) == -4
+    assert emulation.integer(int.__add__)(np.int32(2**31 - 1), 1) == -(2**31)
+    assert emulation.integer(int.__rshift__, unsigned=True)(np.int32(-1), 28) == 15
+    assert emulation.integer(int.__rshift__)(np.int32(-16), 2) == -4
 
 
 # PTX
@@ -157,7 +157,7 @@ def ptx(kind: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
 
 
 def written(kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many fmas a law's functions write for a block and one proposal: counted as Python runs them."""
+    """How many fmas a distribution's functions write for a block and one proposal: counted as Python runs them."""
     count = 0
 
     def counted(a: Any, b: Any, c: Any) -> Any:
@@ -165,15 +165,18 @@ def written(kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> int:
         count += 1
         return fma(a, b, c)
 
-    fma = plain.fma
-    monkeypatch.setattr(plain, "fma", counted)
-    monkeypatch.setattr(draws, "fma", counted)
-    law = prepare(LAWS[kind].law((64,)), dtype_of(dtype)).draw
+    fma = emulation.fma
+    monkeypatch.setattr(emulation, "fma", counted)
+    monkeypatch.setattr(transforms, "fma", counted)
+    distribution = lower(DISTRIBUTIONS[kind].distribution((64,)), dtype_of(dtype)).draw
     word, pairs = (np.uint64, 1) if dtype == "float64" else (np.uint32, 2)
-    for function in (draws.DRAW.get(type(law)), draws.PROPOSE.get(type(law), (0, None))[1]):
+    for function in (
+        transforms.TRANSFORMS.get(type(distribution)),
+        transforms.PROPOSALS.get(type(distribution), (0, None))[1],
+    ):
         for _ in range(pairs if function else 0):
             assert function
-            function(law, word(12345), word(67890))
+            function(distribution, word(12345), word(67890))
     return count
 
 
@@ -198,13 +201,13 @@ def test_ptx_holds_what_the_source_says(
     multiplied = re.findall(rf"^\s+(mul\S*|mad\S*)\s.*(?:{constants});", text, re.MULTILINE)
     assert set(multiplied) <= {"mul.hi.u32", "mul.lo.s32", "mul.wide.u32"}
     assert not re.search("0x(d2511f53|cd9e8d57)|3528531795|3449720151", text)  # as 64-bit numbers
-    law = type(prepare(LAWS[kind].law((64,)), dtype_of(dtype)).draw)
-    blocks = (law in draws.DRAW) + (law in draws.PROPOSE)
+    distribution = type(lower(DISTRIBUTIONS[kind].distribution((64,)), dtype_of(dtype)).draw)
+    blocks = (distribution in transforms.TRANSFORMS) + (distribution in transforms.PROPOSALS)
     # two a round; the stream's product in the first round may be made once for both blocks
     assert 0 <= 20 * blocks - operations.count("mul.hi.u32") < blocks
     size = np.dtype(dtype_of(dtype)).itemsize
-    lanes = 2 if size == 8 else 4
-    assert re.search(rf"st\.global\.v{lanes}\.\w{8 * size}\b", text)
+    simd = 2 if size == 8 else 4
+    assert re.search(rf"st\.global\.v{simd}\.\w{8 * size}\b", text)
     if ptxas := _ptxas():
         path = tmp_path / "kernel.ptx"
         path.write_text(text)
@@ -234,8 +237,8 @@ def interpreted(
     columns, rows, planes, others = _loops(axes, size)
     assert not others
     grid, block = _grid(columns, rows, planes, 2 if size == 8 else 4, 2)
-    prepared = prepare(LAWS[kind].law(shape), host.dtype)
-    arguments = [address, *prepared.draw, prepared.low, prepared.high, seed, name, first]
+    lowered = lower(DISTRIBUTIONS[kind].distribution(shape), host.dtype)
+    arguments = [address, *lowered.draw, lowered.low, lowered.high, seed, name, first]
     Kernel(text).run([*arguments, columns.length, columns.stride, *rows, *planes], grid, block, base, memory)
     return bytes(memory)
 
@@ -256,7 +259,7 @@ def test_interpreted_ptx_gives_the_bits_of_the_cpu(kind: str, dtype: str, cc: tu
     text, seed, name = ptx(kind, dtype, cc), 2**64 - 3, 2**62 + 1
     for view, shape, offset in PLACES:
         host = np.zeros((8, 8), dtype_of(dtype))
-        fi.fill(view(host), LAWS[kind], seed=seed, name=name, global_shape=shape, global_offset=offset)
+        fi.fill(view(host), DISTRIBUTIONS[kind], seed=seed, name=name, global_shape=shape, global_offset=offset)
         part = view(np.zeros((8, 8), host.dtype))
         assert interpreted(text, kind, dtype, part, shape, offset, seed, name) == host.tobytes()
 
@@ -269,7 +272,7 @@ def test_the_interpreter_sees_a_wrong_constant() -> None:
         interpreted(version, "uniform", "float32", part, whole, (0, 0), 1, 2)
         for version in (text, text.replace("-1640531527", "-1640531526"))
     )
-    assert right == fi.array(whole, LAWS["uniform"], seed=1, name=2).tobytes()
+    assert right == fi.array(whole, DISTRIBUTIONS["uniform"], seed=1, name=2).tobytes()
     assert wrong != right
 
 
@@ -312,9 +315,9 @@ def test_a_kernel_is_kept_on_disk_and_a_broken_file_compiled_anew(
 
     def counts(kind: str, dtype: str) -> tuple[int, int]:
         """How often the kernel of a new process is found, and how often it is not."""
-        law, real = kernels.KINDS[kind], types.float64 if dtype == "float64" else types.float32
-        fields = types.NamedUniTuple(real, len(law._fields), law)  # type: ignore[no-untyped-call]
-        kernel = kernels.kernel.__wrapped__(law, dtype)
+        distribution, real = kernels.KINDS[kind], types.float64 if dtype == "float64" else types.float32
+        fields = types.NamedUniTuple(real, len(distribution._fields), distribution)  # type: ignore[no-untyped-call]
+        kernel = kernels.kernel.__wrapped__(distribution, dtype)
         kernel.compile((types.int64, fields, real, real, types.uint64, types.uint64, *[types.int64] * 9))
         return sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
 
@@ -430,17 +433,17 @@ def _cuda_is_available() -> bool:
 @pytest.mark.gpu
 @pytest.mark.skipif(not _cuda_is_available(), reason="no GPU")
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("kind", LAWS)
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
 def test_a_gpu_gives_the_bits_of_the_cpu(kind: str, dtype: str) -> None:
     """Sizes of one block, of many, and of odd ends; Fortran order and an offset too."""
     shapes: list[Any] = [(5,), (1 << 20) + 3, (513, 1027)]
     for shape in shapes:
-        device: Any = fi.array(shape, LAWS[kind], seed=3, name="w", dtype=dtype, device="cuda")
-        assert bits(device.copy_to_host()) == bits(fi.array(shape, LAWS[kind], seed=3, name="w", dtype=dtype))
+        device: Any = fi.array(shape, DISTRIBUTIONS[kind], seed=3, name="w", dtype=dtype, device="cuda")
+        assert bits(device.copy_to_host()) == bits(fi.array(shape, DISTRIBUTIONS[kind], seed=3, name="w", dtype=dtype))
     cuda: Any = importlib.import_module("numba.cuda")
 
     part = cuda.device_array((300, 200), dtype_of(dtype), order="F")
     place: dict[str, Any] = {"global_shape": (1000, 333), "global_offset": (7, 5)}
-    fi.fill(part, LAWS[kind], seed=3, name="w", **place)
-    host = fi.fill(np.empty((300, 200), dtype_of(dtype)), LAWS[kind], seed=3, name="w", **place)
+    fi.fill(part, DISTRIBUTIONS[kind], seed=3, name="w", **place)
+    host = fi.fill(np.empty((300, 200), dtype_of(dtype)), DISTRIBUTIONS[kind], seed=3, name="w", **place)
     assert bits(part.copy_to_host()) == bits(host)

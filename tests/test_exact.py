@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit import environment
-from fastinit.environment import _exchange, _register, in_default, is_default
-from fastinit.fill import _overlaps
+from fastinit.core import environment
+from fastinit.core.environment import _exchange, _register, in_default, is_default
+from fastinit.sampling.filling import _overlaps
 
 FLOATS = [np.dtype(kind) for kind in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 every_float = pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.name)
@@ -32,7 +32,7 @@ TWINS: list[tuple[fi.Initializer, fi.Initializer]] = [
     (fi.uniform(0.0, 0.0), fi.uniform(-0.0, -0.0)),
     (fi.truncated_normal(0.0, 0.0), fi.truncated_normal(-0.0, 0.0)),
     (fi.eye(0.0), fi.eye(-0.0)),
-    # laws of different kinds whose finished scalars are the same four numbers
+    # distributions of different kinds whose finished scalars are the same four numbers
     (fi.uniform(0.0, 1.0), fi.truncated_normal(2.0**-24, 2.0**-25, 0.0, 1.0, bounds="absolute")),
 ]
 
@@ -100,7 +100,7 @@ def test_numbers_that_are_not_the_integers_type() -> None:
     assert fi.array(2, fi.constant(number), seed=0, name=0, dtype="uint64").tolist() == [2**64 - 1] * 2
     assert fi.array(2, fi.constant(3.0), seed=0, name=0, dtype="int8").tolist() == [3, 3]
     assert repr(fi.constant(2**53 + 1)) == "constant(value=9007199254740993)"
-    assert fi.constant(2**53 + 1).law(()).mean == 2.0**53
+    assert fi.constant(2**53 + 1).distribution(()).mean == 2.0**53
     for fraction in (0.5, 1e300, -0.5):
         with pytest.raises(ValueError, match="value must be one of int64's"):
             fi.array(2, fi.constant(fraction), seed=0, name=0, dtype="int64")

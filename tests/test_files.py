@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastinit import files
-from fastinit.checkpoint import initialize, read_manifest, read_recipe
-from fastinit.files import complete_file, parse_json
+from fastinit.io import files
+from fastinit.io.checkpoint import initialize, read_manifest, read_recipe
+from fastinit.io.files import complete_file, parse_json
 
 ROOT = Path(files.__file__).parents[1]
 COMMAND = [sys.executable, "-c", "from fastinit_command import main; main()"]

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.fill import LEAST_TASK_BYTES, STREAMING_BYTES, TASK_BYTES
+from fastinit.core.keys import MOST_ELEMENTS
 from fastinit.kernels.cpu import GROUP, SPAN, TILE
-from fastinit.keys import MOST_ELEMENTS
+from fastinit.sampling.filling import LEAST_TASK_BYTES, STREAMING_BYTES, TASK_BYTES
 
 Array = np.ndarray[Any, Any]
 
@@ -128,15 +128,15 @@ def test_a_region_is_a_slice_of_the_whole_in_any_memory(
     data: st.DataObject,
     region: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
     dtype: np.dtype[Any],
-    law: str,
+    distribution: str,
 ) -> None:
     whole, offset, shape = region
     order = data.draw(st.permutations(range(len(shape))))
     steps = data.draw(st.lists(st.sampled_from([1, -1, 2, -3]), min_size=len(shape), max_size=len(shape)))
     memory, view = placed(shape, dtype, order, steps, data.draw(st.integers(0, 2)), data.draw(st.integers(0, 7)))
-    filled(view, INITS[law], global_shape=whole, global_offset=offset)
+    filled(view, INITS[distribution], global_shape=whole, global_offset=offset)
     here = tuple(slice(at, at + size) for at, size in zip(offset, shape, strict=True))
-    assert_same(view, values(whole, INITS[law], dtype)[here])
+    assert_same(view, values(whole, INITS[distribution], dtype)[here])
     assert_only_written(memory, view)
 
 
@@ -196,31 +196,31 @@ def test_pieces_make_the_whole(init: fi.Initializer, dtype: np.dtype[Any]) -> No
 
 
 @every_width
-@pytest.mark.parametrize("law", ["normal", "truncated", "tail"])
+@pytest.mark.parametrize("distribution", ["normal", "truncated", "tail"])
 @pytest.mark.parametrize("middle", [1 << 33, 1 << 34, 1 << 35, MOST_ELEMENTS - SPAN], ids=math.log2)
-def test_far_into_a_huge_tensor(middle: int, law: str, dtype: np.dtype[Any]) -> None:
+def test_far_into_a_huge_tensor(middle: int, distribution: str, dtype: np.dtype[Any]) -> None:
     """Where the block's number passes 32 bits, and up to the last element."""
     start, size = middle - SPAN, 2 * SPAN
-    whole = filled(np.empty(size, dtype), INITS[law], global_shape=[MOST_ELEMENTS], global_offset=[start])
+    whole = filled(np.empty(size, dtype), INITS[distribution], global_shape=[MOST_ELEMENTS], global_offset=[start])
     for at in (0, 1, SPAN - 3, SPAN - 2, SPAN - 1, SPAN, SPAN + 1, SPAN + 2, size - 3):
         piece = np.empty(3, dtype)
-        filled(piece, INITS[law], global_shape=[MOST_ELEMENTS], global_offset=[start + at])
+        filled(piece, INITS[distribution], global_shape=[MOST_ELEMENTS], global_offset=[start + at])
         assert_same(piece, whole[at : at + 3])
 
 
 @every_dtype
-@pytest.mark.parametrize("law", ["normal", "truncated"])
+@pytest.mark.parametrize("distribution", ["normal", "truncated"])
 @pytest.mark.parametrize("odd", [0, 3])
-def test_storing_past_the_cache_changes_nothing(odd: int, law: str, dtype: np.dtype[Any]) -> None:
+def test_storing_past_the_cache_changes_nothing(odd: int, distribution: str, dtype: np.dtype[Any]) -> None:
     edge = STREAMING_BYTES // dtype.itemsize
     plain = [
-        filled(np.empty(some, dtype), INITS[law], global_shape=[edge + 3], global_offset=[at])
+        filled(np.empty(some, dtype), INITS[distribution], global_shape=[edge + 3], global_offset=[at])
         for at, some in ((0, edge // 2), (edge // 2, edge - edge // 2 + 3))
     ]
     expected = np.concatenate(plain)
     for length in (edge - 3, edge - 1, edge, edge + 1, edge + 3):
         memory, view = placed((length,), dtype, (0,), (1,), 0, odd)
-        assert_same(filled(view, INITS[law]), expected[:length])
+        assert_same(filled(view, INITS[distribution]), expected[:length])
         assert_only_written(memory, view)
 
 
@@ -347,7 +347,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     ),
     "init: none": ({"init": None}, TypeError, "init"),
     "init: factory": ({"init": fi.he_normal}, TypeError, "init"),
-    "init: law": ({"init": fi.Normal(0.0, 1.0)}, TypeError, "init"),
+    "init: distribution": ({"init": fi.Normal(0.0, 1.0)}, TypeError, "init"),
     "init: fans of one axis": ({"out": np.ones(24, np.float32), "init": fi.he_normal()}, ValueError, "fan.*two axes"),
     "init: layout": ({"init": fi.he_normal(layout="NOI")}, ValueError, "layout"),
     "init: groups": ({"init": fi.he_normal(groups=3)}, ValueError, "groups"),

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.verify import verify_tensors
+from fastinit.verification.verifier import verify_tensors
 
 # MemoryError where a valid request is for more than there is; nothing else may reach a caller
 REFUSALS = (TypeError, ValueError, OSError, MemoryError)
@@ -152,7 +152,7 @@ def attempt(call: tuple[str, tuple[Any, ...], dict[str, Any]]) -> None:
         one_line(act)
         if isinstance(made, fi.Initializer):
             assert fi.parse(repr(made)) == made
-            one_line(lambda: made.law((3, 4)))
+            one_line(lambda: made.distribution((3, 4)))
             one_line(lambda: fi.array((3, 4), made, seed=0, name=0, dtype="float16"))
 
 

@@ -1,4 +1,4 @@
-"""Initializers: the law of every layout by hand, the std of a truncated result, and text that is read but never run."""
+"""Initializers: every layout by hand, the std of a truncated result, and text that is read but never run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from mpmath import mp
 
 import fastinit as fi
-from fastinit.fans import _GAINS, MODES
-from fastinit.initializers import _FACTORIES
+from fastinit.initializers.connections import _GAINS, MODES
+from fastinit.initializers.factories import _FACTORIES
 
 INF = math.inf
 
@@ -51,20 +51,20 @@ every_layout = pytest.mark.parametrize(("shape", "read", "fan_in", "fan_out"), L
 KINDS = ("uniform", "normal", "truncated_normal")
 
 
-def check(law: fi.Law, kind: str, std: float) -> None:
-    """The law is of this kind, has mean 0 and this std, and the bounds that belong to it."""
-    assert law.mean == pytest.approx(0, abs=1e-15 * std)
-    assert law.std == pytest.approx(std, rel=1e-14)
+def check(distribution: fi.Distribution, kind: str, std: float) -> None:
+    """The distribution is of this kind, has mean 0 and this std, and the bounds that belong to it."""
+    assert distribution.mean == pytest.approx(0, abs=1e-15 * std)
+    assert distribution.std == pytest.approx(std, rel=1e-14)
     if kind == "uniform":
-        assert isinstance(law, fi.Uniform)
-        assert law.support == pytest.approx((-math.sqrt(3) * std, math.sqrt(3) * std), rel=1e-14)
+        assert isinstance(distribution, fi.Uniform)
+        assert distribution.support == pytest.approx((-math.sqrt(3) * std, math.sqrt(3) * std), rel=1e-14)
     elif kind == "normal":
-        assert isinstance(law, fi.Normal)
+        assert isinstance(distribution, fi.Normal)
     else:
-        assert isinstance(law, fi.TruncatedNormal)
+        assert isinstance(distribution, fi.TruncatedNormal)
         parent = std / 0.87962566103423978
-        assert law.parent_std == pytest.approx(parent, rel=1e-14)
-        assert law.support == pytest.approx((-2 * parent, 2 * parent), rel=1e-14)
+        assert distribution.parent_std == pytest.approx(parent, rel=1e-14)
+        assert distribution.support == pytest.approx((-2 * parent, 2 * parent), rel=1e-14)
 
 
 @every_layout
@@ -72,30 +72,30 @@ def check(law: fi.Law, kind: str, std: float) -> None:
 def test_the_formulas(kind: str, shape: tuple[int, ...], read: dict[str, Any], fan_in: int, fan_out: int) -> None:
     assert fi.fans(shape, **read) == (fan_in, fan_out)
 
-    def law(family: str, **arguments: Any) -> fi.Law:
-        return getattr(fi, f"{family}_{kind}")(**arguments, **read).law(shape)  # type: ignore[no-any-return]
+    def distribution(family: str, **arguments: Any) -> fi.Distribution:
+        return getattr(fi, f"{family}_{kind}")(**arguments, **read).distribution(shape)  # type: ignore[no-any-return]
 
-    check(law("xavier", gain=5 / 3), kind, 5 / 3 * math.sqrt(2 / (fan_in + fan_out)))
-    check(law("he"), kind, math.sqrt(2 / fan_in))
-    check(law("he", mode="fan_out", nonlinearity="tanh"), kind, 5 / 3 / math.sqrt(fan_out))
-    check(law("he", nonlinearity="leaky_relu", a=0.5), kind, math.sqrt(2 / 1.25 / fan_in))
-    check(law("lecun"), kind, 1 / math.sqrt(fan_in))
+    check(distribution("xavier", gain=5 / 3), kind, 5 / 3 * math.sqrt(2 / (fan_in + fan_out)))
+    check(distribution("he"), kind, math.sqrt(2 / fan_in))
+    check(distribution("he", mode="fan_out", nonlinearity="tanh"), kind, 5 / 3 / math.sqrt(fan_out))
+    check(distribution("he", nonlinearity="leaky_relu", a=0.5), kind, math.sqrt(2 / 1.25 / fan_in))
+    check(distribution("lecun"), kind, 1 / math.sqrt(fan_in))
     for mode, fan in zip(MODES, (fan_in, fan_out, (fan_in + fan_out) / 2, math.sqrt(fan_in * fan_out)), strict=True):
-        check(fi.variance_scaling(1.7, mode, kind, **read).law(shape), kind, math.sqrt(1.7 / fan))  # type: ignore[arg-type]
+        check(fi.variance_scaling(1.7, mode, kind, **read).distribution(shape), kind, math.sqrt(1.7 / fan))  # type: ignore[arg-type]
 
 
 def test_the_formulas_are_sharp() -> None:
     with pytest.raises(AssertionError):
-        check(fi.he_normal().law((48, 20)), "normal", math.sqrt(2 / 48))
+        check(fi.he_normal().distribution((48, 20)), "normal", math.sqrt(2 / 48))
     with pytest.raises(AssertionError):
-        check(fi.truncated_normal(std=0.1).law((48, 20)), "truncated_normal", 0.1)
+        check(fi.truncated_normal(std=0.1).distribution((48, 20)), "truncated_normal", 0.1)
 
 
 @pytest.mark.parametrize("init", [fi.xavier_uniform(0), fi.xavier_normal(0), fi.xavier_truncated_normal(0),
                                   fi.variance_scaling(0), fi.normal(std=0), fi.truncated_normal(std=0),
                                   fi.truncated_normal(0, 0, 0, 1, bounds="absolute"), fi.uniform(0, 0)])  # fmt: skip
 def test_nothing_to_spread(init: fi.Initializer) -> None:
-    assert init.law((4, 6)).std == 0
+    assert init.distribution((4, 6)).std == 0
     for dtype in ("float16", "bfloat16", "float32", "float64"):
         assert (fi.array((4, 6), init, seed=0, name=0, dtype=dtype) == 0).all()
     shifted = fi.array(5, fi.truncated_normal(2.5, 0.0), seed=0, name=0)
@@ -110,11 +110,11 @@ BOUNDS = [(-2.0, 2.0), (-3.0, 3.0), (-0.5, 2.5), (0.5, INF), (-INF, -1.0), (-INF
 @pytest.mark.parametrize("std", [1.0, 0.02, 300.0])
 @pytest.mark.parametrize(("lower", "upper"), BOUNDS)
 def test_std_of_the_result_by_sigma(lower: float, upper: float, std: float, mean: float) -> None:
-    law = fi.truncated_normal(mean, std, lower, upper, std_of="result").law((3,))
-    assert isinstance(law, fi.TruncatedNormal)
-    assert law.std == pytest.approx(std, rel=1e-12)
-    assert law.parent_mean == mean
-    assert law.bounds == pytest.approx((lower, upper), rel=1e-9, abs=1e-12)
+    distribution = fi.truncated_normal(mean, std, lower, upper, std_of="result").distribution((3,))
+    assert isinstance(distribution, fi.TruncatedNormal)
+    assert distribution.std == pytest.approx(std, rel=1e-12)
+    assert distribution.parent_mean == mean
+    assert distribution.bounds == pytest.approx((lower, upper), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("share", [1e-3, 0.1, 0.5, 0.9, 0.99])
@@ -128,10 +128,10 @@ def test_std_of_the_result_by_absolute_bounds(mean: float, lower: float, upper: 
     most = (upper - lower) / math.sqrt(12) if math.isfinite(upper - lower) else 2.0
     inside = lower <= mean <= upper
     std = share * most if inside or share > 0.1 else 0.2 * most  # an interval without the mean, so far off, underflows
-    law = fi.truncated_normal(mean, std, lower, upper, bounds="absolute", std_of="result").law((3,))
-    assert isinstance(law, fi.TruncatedNormal)
-    assert law.std == pytest.approx(std, rel=1e-12)
-    assert (law.parent_mean, law.support) == (mean, (lower, upper))
+    distribution = fi.truncated_normal(mean, std, lower, upper, bounds="absolute", std_of="result").distribution((3,))
+    assert isinstance(distribution, fi.TruncatedNormal)
+    assert distribution.std == pytest.approx(std, rel=1e-12)
+    assert (distribution.parent_mean, distribution.support) == (mean, (lower, upper))
 
 
 def test_the_elements_have_the_std_that_was_asked_for() -> None:
@@ -177,16 +177,16 @@ ERRORS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "groups": (lambda: fi.he_normal(groups=0), ValueError, "groups.*0"),
     "groups: kind": (lambda: fi.he_normal(groups=1.0), TypeError, "groups.*1.0"),  # type: ignore[arg-type]
     "transposed": (lambda: fi.he_normal(transposed=1), TypeError, "transposed.*1"),  # type: ignore[arg-type]
-    "one axis": (lambda: fi.he_normal().law((5,)), ValueError, "two axes"),
-    "layout of other axes": (lambda: fi.he_normal(layout="HWIO").law((5, 5)), ValueError, "layout.*HWIO"),
-    "too few axes": (lambda: fi.he_normal(layout="NOI...").law((5, 5)), ValueError, "layout.*NOI"),
+    "one axis": (lambda: fi.he_normal().distribution((5,)), ValueError, "two axes"),
+    "layout of other axes": (lambda: fi.he_normal(layout="HWIO").distribution((5, 5)), ValueError, "layout.*HWIO"),
+    "too few axes": (lambda: fi.he_normal(layout="NOI...").distribution((5, 5)), ValueError, "layout.*NOI"),
     "depth": (lambda: fi.normal(depth=0), ValueError, "depth.*0"),
     "depth: kind": (lambda: fi.he_normal(depth=2.0), TypeError, "depth.*2.0"),  # type: ignore[arg-type]
     "mup": (lambda: fi.truncated_normal(mup=0), ValueError, "mup.*0"),
     "mup: NaN": (lambda: fi.lecun_normal(mup=math.nan), ValueError, "mup.*nan"),
     "nonlinearity: a function": (lambda: fi.he_normal(nonlinearity=np.tanh), TypeError, "name.*variance_scaling"),  # type: ignore[arg-type]
     "a layout without outputs": (lambda: fi.he_normal(layout="IN"), ValueError, "layout.*'IN'"),
-    "groups of channels": (lambda: fi.he_normal(groups=3).law((64, 1, 3, 3)), ValueError, "groups.*64"),
+    "groups of channels": (lambda: fi.he_normal(groups=3).distribution((64, 1, 3, 3)), ValueError, "groups.*64"),
 }
 
 
@@ -337,21 +337,26 @@ def test_depth_and_width_are_factors_of_the_std() -> None:
     for kind in KINDS:
         for family in ("xavier", "he", "lecun"):
             make = getattr(fi, f"{family}_{kind}")
-            plain = make().law((48, 20)).std
-            assert make(depth=8).law((48, 20)).std == pytest.approx(plain / 4, rel=1e-15)
-            assert make(mup=4).law((48, 20)).std == pytest.approx(plain / 2, rel=1e-15)
-            assert make(depth=2, mup=4.0).law((48, 20)).std == pytest.approx(plain / 4, rel=1e-15)
-        scaled = fi.variance_scaling(2.0, "fan_out", kind, depth=8, mup=0.25).law((48, 20))  # type: ignore[arg-type]
+            plain = make().distribution((48, 20)).std
+            assert make(depth=8).distribution((48, 20)).std == pytest.approx(plain / 4, rel=1e-15)
+            assert make(mup=4).distribution((48, 20)).std == pytest.approx(plain / 2, rel=1e-15)
+            assert make(depth=2, mup=4.0).distribution((48, 20)).std == pytest.approx(plain / 4, rel=1e-15)
+        scaled = fi.variance_scaling(2.0, "fan_out", kind, depth=8, mup=0.25).distribution((48, 20))  # type: ignore[arg-type]
         check(scaled, kind, math.sqrt(2 / 48) / 2)
     for layers in range(1, 200):
-        assert fi.normal(std=0.02, depth=layers).law((3,)).std == 0.02 / math.sqrt(2 * layers)
-        assert fi.normal(std=0.02, mup=layers).law((3,)).std == 0.02 / math.sqrt(layers)
-    assert fi.truncated_normal(std=0.02, depth=8).law((3,)) == fi.truncated_normal(std=0.005).law((3,))
-    absolute = fi.truncated_normal(0, 0.02, -0.04, 0.04, bounds="absolute", std_of="result", mup=4).law((3,))
+        assert fi.normal(std=0.02, depth=layers).distribution((3,)).std == 0.02 / math.sqrt(2 * layers)
+        assert fi.normal(std=0.02, mup=layers).distribution((3,)).std == 0.02 / math.sqrt(layers)
+    assert fi.truncated_normal(std=0.02, depth=8).distribution((3,)) == fi.truncated_normal(std=0.005).distribution(
+        (3,)
+    )
+    absolute = fi.truncated_normal(0, 0.02, -0.04, 0.04, bounds="absolute", std_of="result", mup=4).distribution((3,))
     assert absolute.std == pytest.approx(0.01, rel=1e-12)
     assert absolute.support == (-0.04, 0.04)
     # muP, table 3: with a base std of 1 / sqrt(64) at width 64, a hidden weight has variance 1 / fan_in at any width
-    assert fi.normal(std=1 / 8, mup=1024 / 64).law((1024, 1024)).std == fi.lecun_normal().law((1024, 1024)).std
+    assert (
+        fi.normal(std=1 / 8, mup=1024 / 64).distribution((1024, 1024)).std
+        == fi.lecun_normal().distribution((1024, 1024)).std
+    )
     assert repr(fi.normal(depth=None, mup=1)) == "normal()"
     assert repr(fi.normal(depth=12)) == "normal(depth=12)"
 
@@ -449,7 +454,7 @@ def test_parse_reads_literals() -> None:
 
 
 ATTACKS = [
-    "", " ", "()", "1", "'he_normal'", "he_normal; 1", "he_normal\nhe_normal", "he_normal()()", "he_normal().law",
+    "", " ", "()", "1", "'he_normal'", "he_normal; 1", "he_normal\nhe_normal", "he_normal()()", "he_normal().d",
     "fastinit.he_normal()", "__import__('os').system('true')", "__import__", "eval('1')", "parse('he_normal')",
     "_FACTORIES", "lambda: 1", "[he_normal]", "he_normal if 1 else 2", "(x := he_normal)", "f'{1}'", "he_normal(*[1])",
     "normal(**{'std': 1})", "normal(std=().__class__)", "normal(std=__import__('os').getpid())", "normal(std=1 + 1)",
@@ -466,7 +471,7 @@ ATTACKS = [
 @pytest.mark.parametrize("text", ATTACKS, ids=lambda text: text[:40])
 def test_parse_refuses_everything_else(text: str, names: dict[str, float] | None) -> None:
     if names and text in ("normal(std=1 + 1)", "normal(std=sqrt(2))"):
-        assert fi.parse(text, names).law((3,)).std in (2.0, math.sqrt(2))
+        assert fi.parse(text, names).distribution((3,)).std in (2.0, math.sqrt(2))
         return
     with pytest.raises(ValueError, match=r"."):
         fi.parse(text, names)

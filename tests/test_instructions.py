@@ -9,15 +9,15 @@ import pytest
 from llvmlite import binding, ir
 from numba import njit
 
-from fastinit.kernels import lanes, numerics
+from fastinit.kernels import intrinsics, simd
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["compressed", "one by one"])
 def test_places_are_listed_in_order(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if native and not lanes.has("avx512f"):
+    if native and not simd.has("avx512f"):
         pytest.skip("this processor has no such instruction")
-    monkeypatch.setattr(numerics, "has", lambda _: native)
-    load, listed, many = numerics.load_singles, numerics.store_chosen, numerics.how_many
+    monkeypatch.setattr(intrinsics, "has", lambda _: native)
+    load, listed, many = intrinsics.load_singles, intrinsics.store_compressed, intrinsics.popcount
 
     @njit
     def outside(values, to, first):  # type: ignore[no-untyped-def]
@@ -39,12 +39,12 @@ def test_places_are_listed_in_order(native: bool, monkeypatch: pytest.MonkeyPatc
 
 def assembly(cpu: str, triple: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     """What LLVM makes of the listing for a processor that is not here."""
-    monkeypatch.setattr(numerics, "has", lambda _: native)
+    monkeypatch.setattr(intrinsics, "has", lambda _: native)
     module = ir.Module()
     condition, long = ir.VectorType(ir.IntType(1), 16), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [long, long, condition]), "listed")
     builder = ir.IRBuilder(function.append_basic_block())
-    numerics._store_chosen(builder, *function.args)
+    intrinsics._store_compressed(builder, *function.args)
     builder.ret_void()
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import fastinit as fi
-from fastinit.checkpoint import Rule, Tensor, initialize
-from fastinit.cli import cli
-from fastinit.initializers import _FACTORIES
-from fastinit.matrices import Matrix, Places, Sparse
+from fastinit.cli.main import cli
+from fastinit.initializers.factories import _FACTORIES
+from fastinit.initializers.matrices import Matrix, Places, Sparse
+from fastinit.io.checkpoint import Rule, Tensor, initialize
 from tests import reference
 from tests.test_fill import DTYPES, assert_only_written, assert_same, placed
 
@@ -100,8 +100,8 @@ def test_large_enough_for_several_pieces(init: fi.Initializer, axes: int, monkey
     shape = {2: (60, 90), 3: (6, 40, 30), 4: (6, 20, 8, 30)}[axes]
     shape = whole_shape(init, shape)
     once = made(shape, init)
-    monkeypatch.setattr("fastinit.matrices.KEY_BYTES", 1 << 12)
-    monkeypatch.setattr("fastinit.matrices.PIECE_BYTES", 1 << 9)
+    monkeypatch.setattr("fastinit.initializers.matrices.KEY_BYTES", 1 << 12)
+    monkeypatch.setattr("fastinit.initializers.matrices.PIECE_BYTES", 1 << 9)
     seen: list[tuple[int, int]] = []
     pieces = np.empty(shape, np.float32)
     fi.fill(pieces, init, seed=7, name="w", threads=3, progress=lambda *done: seen.append(done))
@@ -315,7 +315,7 @@ def test_pinned_zeros(dtype: np.dtype[Any]) -> None:
 
 def test_equal_keys_and_the_upper_row() -> None:
     class Equal:
-        def values(self, out: Array, law: fi.Law, offset: Places) -> None:
+        def values(self, out: Array, distribution: fi.Distribution, offset: Places) -> None:
             out[...] = 1
 
         def keys(self, out: Array, offset: Places) -> None:
@@ -386,8 +386,8 @@ def test_memory_of_the_sparse() -> None:
 
 @every_init
 def test_no_law(init: fi.Initializer, axes: int) -> None:
-    with pytest.raises(TypeError, match=rf"{re.escape(repr(init))} has no law.*fastinit\.array"):
-        init.law(whole_shape(init, [6] * axes))
+    with pytest.raises(TypeError, match=rf"{re.escape(repr(init))} has no distribution.*fastinit\.array"):
+        init.distribution(whole_shape(init, [6] * axes))
 
 
 @pytest.mark.parametrize(

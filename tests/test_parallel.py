@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import fastinit as fi
-from fastinit import parallel
+from fastinit.sampling import threads as parallel
 
 MIB = 1 << 20
 COUNT = 6 * MIB + 11  # float32 elements: several tasks, none of them whole

@@ -1,9 +1,11 @@
-"""Every initializer of torch.nn.init, jax.nn.initializers and keras.initializers: the same law, draws that follow it.
+"""Every initializer of torch.nn.init, jax.nn.initializers and keras.initializers: the same distribution, draws that
+follow it.
 
-What a peer hands to its sampler, in float64, is its law: the sampler is replaced by one that tells. Then a million
-draws of its own, in float32, are tested against our law: Kolmogorov-Smirnov, with a fixed seed and the false alarm rate
-`ALPHA` divided by the `TESTS` there may be. A distance of sqrt(ln(2 TESTS / ALPHA) / (2 DRAWS)) = 0.0027 is seen: a std
-that is 1.2 % off. What is known to differ stands in `NOT_OFFERED` and in the tests of defects at the end.
+What a peer hands to its sampler, in float64, is its distribution: the sampler is replaced by one that tells. Then a
+million draws of its own, in float32, are tested against our distribution: Kolmogorov-Smirnov, with a fixed seed and the
+false alarm rate `ALPHA` divided by the `TESTS` there may be. A distance of sqrt(ln(2 TESTS / ALPHA) / (2 DRAWS)) =
+0.0027 is seen: a std that is 1.2 % off. What is known to differ stands in `NOT_OFFERED` and in the tests of defects at
+the end.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def peer(name: str) -> Any:
         return importlib.import_module(name)
 
 
-def check_same(ours: fi.Law, theirs: fi.Law) -> None:
+def check_same(ours: fi.Distribution, theirs: fi.Distribution) -> None:
     assert type(ours) is type(theirs)
     assert ours.std == pytest.approx(theirs.std, rel=1e-12, abs=0)
     assert ours.support == pytest.approx(theirs.support, rel=1e-12, abs=0)
@@ -57,10 +59,10 @@ def check_same(ours: fi.Law, theirs: fi.Law) -> None:
         assert ours.parent_std == pytest.approx(theirs.parent_std, rel=1e-12)
 
 
-def check_draws(values: Any, law: fi.Law) -> None:
+def check_draws(values: Any, distribution: fi.Distribution) -> None:
     drawn = np.asarray(values, np.float64).ravel()
     assert drawn.size == math.prod(DRAWS)
-    assert ks(drawn, law) > ALPHA / TESTS
+    assert ks(drawn, distribution) > ALPHA / TESTS
 
 
 def turned(init: Callable[..., fi.Initializer], *args: Any, **options: Any) -> fi.Initializer:
@@ -69,15 +71,15 @@ def turned(init: Callable[..., fi.Initializer], *args: Any, **options: Any) -> f
 
 
 def test_the_checks_of_this_file_can_fail() -> None:
-    law = fi.Normal(0.0, 1.0)
+    distribution = fi.Normal(0.0, 1.0)
     for other in (fi.Normal(0.0, 1 + 1e-11), fi.TruncatedNormal(0.0, 1.0, -9.0, 9.0), fi.Normal(1e-9, 1.0)):
         with pytest.raises(AssertionError):
-            check_same(law, other)
+            check_same(distribution, other)
     values = np.random.default_rng(0).standard_normal(DRAWS)
-    check_draws(values, law)
+    check_draws(values, distribution)
     for wrong in (1.013 * values, np.clip(values, -2.5, 2.5), values + 0.008):
         with pytest.raises(AssertionError):
-            check_draws(wrong, law)
+            check_draws(wrong, distribution)
 
 
 # torch
@@ -106,11 +108,11 @@ TORCH: dict[str, Case] = {
 TORCH_WHOLE = {"constant_", "zeros_", "ones_", "eye_", "dirac_", "orthogonal_", "sparse_"}  # compared by their values
 
 
-def torch_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, arguments: dict[str, Any]) -> fi.Law:
+def torch_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, arguments: dict[str, Any]) -> fi.Distribution:
     """What an initializer of torch asks its sampler for."""
-    torch, found = peer("torch"), list[fi.Law]()
+    torch, found = peer("torch"), list[fi.Distribution]()
 
-    def spy(make: Callable[..., fi.Law]) -> Callable[..., Any]:
+    def spy(make: Callable[..., fi.Distribution]) -> Callable[..., Any]:
         def sampler(tensor: Any, *parameters: float, generator: None = None) -> Any:
             found.append(make(*parameters))
             return tensor
@@ -122,8 +124,8 @@ def torch_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, argument
         patch.setattr(torch.Tensor, "normal_", spy(fi.Normal))
         patch.setattr(torch.nn.init, "_no_grad_trunc_normal_", spy(fi.TruncatedNormal))
         getattr(torch.nn.init, name.split()[0])(torch.empty(shape), **arguments)
-    (law,) = found
-    return law
+    (distribution,) = found
+    return distribution
 
 
 def test_all_of_torch_is_here() -> None:
@@ -137,7 +139,7 @@ def test_all_of_torch_is_here() -> None:
 def test_laws_of_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, init = TORCH[name]
     for shape in SHAPES:
-        check_same(init.law(shape), torch_law(monkeypatch, shape, name, arguments))
+        check_same(init.distribution(shape), torch_law(monkeypatch, shape, name, arguments))
 
 
 @pytest.mark.parametrize("name", TORCH)
@@ -145,7 +147,7 @@ def test_draws_of_torch(name: str) -> None:
     torch = peer("torch")
     arguments, init = TORCH[name]
     torch.manual_seed(1)
-    check_draws(getattr(torch.nn.init, name.split()[0])(torch.empty(DRAWS), **arguments), init.law(DRAWS))
+    check_draws(getattr(torch.nn.init, name.split()[0])(torch.empty(DRAWS), **arguments), init.distribution(DRAWS))
 
 
 def test_gains_of_torch() -> None:
@@ -187,8 +189,8 @@ def check_orthogonal(values: Any) -> None:
     def cdf(x: Any) -> Any:
         return (1 + np.sign(x) * stats.beta(0.5, (n - 1) / 2).cdf(abs(x))) / 2
 
-    law: Any = SimpleNamespace(cdf=cdf)
-    check_draws(signed, law)
+    distribution: Any = SimpleNamespace(cdf=cdf)
+    check_draws(signed, distribution)
 
 
 def test_orthogonal_of_torch_and_ours() -> None:
@@ -255,7 +257,7 @@ JAX: dict[str, Case] = {
 JAX_WHOLE = {"constant", "zeros", "ones", "orthogonal", "delta_orthogonal"}
 
 
-def jax_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, init: Callable[..., Any]) -> fi.Law:
+def jax_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, init: Callable[..., Any]) -> fi.Distribution:
     """What an initializer of JAX makes of its sampler's extremes, and of one standard deviation."""
     jax, module = peer("jax"), peer("jax._src.nn.initializers")
     kind = ""
@@ -297,7 +299,7 @@ def test_laws_of_jax(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, init = JAX[name]
     theirs = getattr(peer("jax").nn.initializers, name.split()[0])(**arguments)
     for shape in TURNED:
-        check_same(init.law(shape), jax_law(monkeypatch, shape, theirs))
+        check_same(init.distribution(shape), jax_law(monkeypatch, shape, theirs))
 
 
 @pytest.mark.parametrize(
@@ -316,7 +318,7 @@ def test_axes_of_jax(shape: Shape, axes: dict[str, Any], layout: str, monkeypatc
     for mode in ("fan_in", "fan_out", "fan_avg", "fan_geo_avg"):
         theirs = jax.nn.initializers.variance_scaling(1.0, mode, "normal", **axes)
         init = fi.variance_scaling(1.0, mode, "normal", layout=layout)
-        check_same(init.law(shape), jax_law(monkeypatch, shape, theirs))
+        check_same(init.distribution(shape), jax_law(monkeypatch, shape, theirs))
 
 
 @pytest.mark.parametrize("name", JAX)
@@ -324,7 +326,7 @@ def test_draws_of_jax(name: str) -> None:
     jax = peer("jax")
     arguments, init = JAX[name]
     theirs = getattr(jax.nn.initializers, name.split()[0])(**arguments)
-    check_draws(theirs(jax.random.key(1), DRAWS, np.float32), init.law(DRAWS))
+    check_draws(theirs(jax.random.key(1), DRAWS, np.float32), init.distribution(DRAWS))
 
 
 def test_fixed_values_and_matrices_of_jax() -> None:
@@ -384,9 +386,9 @@ KERAS_WHOLE = {"Constant", "Zeros", "Ones", "Identity", "Orthogonal"}
 NOT_OFFERED = {"STFT": "the fixed kernel of a signal transformation, not an initial weight", "Initializer": "the base"}
 
 
-def keras_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, arguments: dict[str, Any]) -> fi.Law:
+def keras_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, arguments: dict[str, Any]) -> fi.Distribution:
     """What an initializer of Keras asks its sampler for."""
-    keras, found = peer("keras"), list[fi.Law]()
+    keras, found = peer("keras"), list[fi.Distribution]()
     module = peer("keras.src.initializers.random_initializers")
 
     def normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, **_: Any) -> None:
@@ -403,8 +405,8 @@ def keras_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, argument
         for sampler in (normal, truncated_normal, uniform):
             patch.setattr(module.random, sampler.__name__, sampler)
         init(shape)
-    (law,) = found
-    return law
+    (distribution,) = found
+    return distribution
 
 
 def test_all_of_keras_is_here() -> None:
@@ -416,7 +418,7 @@ def test_all_of_keras_is_here() -> None:
 def test_laws_of_keras(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, init = KERAS[name]
     for shape in TURNED:
-        check_same(init.law(shape), keras_law(monkeypatch, shape, name, arguments))
+        check_same(init.distribution(shape), keras_law(monkeypatch, shape, name, arguments))
 
 
 @pytest.mark.parametrize("name", KERAS)
@@ -425,9 +427,9 @@ def test_draws_of_keras(name: str) -> None:
     keras = peer("keras")
     arguments, init = KERAS[name]
     values = keras.ops.convert_to_numpy(getattr(keras.initializers, name.split()[0])(**arguments, seed=1)(DRAWS))
-    if keras.backend.backend() == "torch" and isinstance(init.law(DRAWS), fi.TruncatedNormal):
+    if keras.backend.backend() == "torch" and isinstance(init.distribution(DRAWS), fi.TruncatedNormal):
         pytest.skip("on torch it leaks, see test_keras_on_torch_leaks_out_of_its_bounds")
-    check_draws(values, init.law(DRAWS))
+    check_draws(values, init.distribution(DRAWS))
 
 
 def test_fixed_values_and_matrices_of_keras() -> None:
@@ -448,34 +450,36 @@ def test_fixed_values_and_matrices_of_keras() -> None:
 def test_torch_and_keras_know_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (64, 1, 3, 3)
     theirs = torch_law(monkeypatch, shape, "kaiming_normal_", {"mode": "fan_out", "nonlinearity": "relu"})
-    check_same(fi.he_normal(mode="fan_out").law(shape), theirs)
-    right = fi.he_normal(mode="fan_out", groups=64).law(shape)
+    check_same(fi.he_normal(mode="fan_out").distribution(shape), theirs)
+    right = fi.he_normal(mode="fan_out", groups=64).distribution(shape)
     assert right.std == pytest.approx(8 * theirs.std, rel=1e-12)
 
 
 def test_keras_takes_the_channels_of_a_depthwise_layer_for_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (3, 3, 64, 2)
     theirs = keras_law(monkeypatch, shape, "HeNormal", {})
-    check_same(turned(fi.he_truncated_normal).law(shape), theirs)
-    right = fi.he_truncated_normal(layout="HWNO").law(shape)
+    check_same(turned(fi.he_truncated_normal).distribution(shape), theirs)
+    right = fi.he_truncated_normal(layout="HWNO").distribution(shape)
     assert right.std == pytest.approx(8 * theirs.std, rel=1e-12)
 
 
 def test_torch_and_keras_take_stacks_for_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight experts, or an attention's eight heads: torch and Keras find fans that belong to no output."""
     theirs = torch_law(monkeypatch, (8, 1024, 256), "xavier_normal_", {})
-    check_same(fi.xavier_normal(layout="OI...").law((8, 1024, 256)), theirs)
-    assert fi.xavier_normal(layout="NOI").law((8, 1024, 256)).std == pytest.approx(math.sqrt(2 / 1280), rel=1e-12)
+    check_same(fi.xavier_normal(layout="OI...").distribution((8, 1024, 256)), theirs)
+    assert fi.xavier_normal(layout="NOI").distribution((8, 1024, 256)).std == pytest.approx(
+        math.sqrt(2 / 1280), rel=1e-12
+    )
     assert theirs.std == pytest.approx(math.sqrt(2 / (1024 * 256 + 8 * 256)), rel=1e-12)
     theirs = keras_law(monkeypatch, (512, 8, 64), "LecunNormal", {})
     assert theirs.std == pytest.approx(1 / math.sqrt(512 * 8), rel=1e-12)
-    assert fi.lecun_normal(layout="IOO").law((512, 8, 64)).std == pytest.approx(1 / math.sqrt(512), rel=1e-12)
+    assert fi.lecun_normal(layout="IOO").distribution((512, 8, 64)).std == pytest.approx(1 / math.sqrt(512), rel=1e-12)
 
 
 def test_torch_reads_a_transposed_weight_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (32, 16, 4, 4)  # of ConvTranspose2d(32, 16, 4)
     theirs = torch_law(monkeypatch, shape, "kaiming_normal_", {"nonlinearity": "relu"})
-    right = fi.he_normal(transposed=True).law(shape)
+    right = fi.he_normal(transposed=True).distribution(shape)
     assert right.std == pytest.approx(theirs.std / math.sqrt(2), rel=1e-12)
 
 

@@ -17,13 +17,13 @@ from scipy.integrate import quad
 
 import fastinit as fi
 from bench.scenarios import SCENARIOS, main
-from fastinit.activations import _TABLE, moments, named
-from fastinit.advice import recommend
-from fastinit.cli import cli
-from fastinit.fans import _GAINS, _SAME, gain
-from fastinit.propagation import _measure
-from fastinit.quadrature import mean_square
-from fastinit.theory import Given, Stack, _echo, _State, _step, predict, wandering
+from fastinit.cli.main import cli
+from fastinit.initializers.connections import _GAINS, _SAME, gain
+from fastinit.initializers.quadrature import mean_square
+from fastinit.propagation.activations import _TABLE, moments, named
+from fastinit.propagation.mean_field import Given, Stack, _echo, _State, _step, predict, wandering
+from fastinit.propagation.recommendation import recommend
+from fastinit.propagation.simulation import _measure
 
 NAMES = [*_TABLE, "leaky_relu"]
 
@@ -487,7 +487,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 def test_a_picture_without_matplotlib_is_refused_in_one_line() -> None:
     source = (
-        "import sys; sys.modules['matplotlib'] = None; from fastinit import cli; "
+        "import sys; sys.modules['matplotlib'] = None; from fastinit.cli import main as cli; "
         "sys.argv[1:] = 'propagate --init he_normal --depth 2 --width 4 --plot p.png'.split(); cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)

@@ -24,8 +24,8 @@ from safetensors import SafetensorError
 from safetensors import deserialize as untyped
 
 import fastinit as fi
-from fastinit import tensorfiles
-from fastinit.tensorfiles import CODES, Opened, open_tensors, product
+from fastinit.io import tensor_files as tensorfiles
+from fastinit.io.tensor_files import CODES, Opened, open_tensors, product
 
 ROOT = Path(tensorfiles.__file__).parents[1]
 deserialize: Any = untyped
@@ -346,7 +346,7 @@ def test_many_tensors_take_linear_time(tmp_path: Path) -> None:
 
 def test_unaligned_tensors_are_verified(tmp_path: Path) -> None:
     """Of a right file, whose header may have any length."""
-    from fastinit.verify import verify_tensors
+    from fastinit.verification.verifier import verify_tensors
 
     values = fi.array(20_000, fi.normal(), seed=0, name="w")
     entries = {
@@ -583,7 +583,7 @@ def test_unpacking_needs_space(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", a=np.zeros(1 << 20))
     source = """
 import resource, sys
-from fastinit.cli import main
+from fastinit.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 main()
 """
@@ -597,7 +597,7 @@ main()
 
 MEMORY = """
 import sys, threading, time
-from fastinit.tensorfiles import open_tensors
+from fastinit.io.tensor_files import open_tensors
 def anonymous():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("RssAnon"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinit.text import QUOTED, printable, quoted
+from fastinit.core.text import QUOTED, printable, quoted
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = ["\x1b]0;title\x07", "\x1b[2J", "a\npassed: 2 tensors", "\u202egnp", "\r", "\x9b31m", "\ud800", "\x00"]

@@ -1,6 +1,7 @@
 """`verify`: right arrays pass as often as it says, and each kind of wrong one is rejected by the test meant for it.
 
-Right arrays come from fastinit, and from NumPy where the law is easily had there; wrong ones are right ones spoilt.
+Right arrays come from fastinit, and from NumPy where the distribution is easily had there; wrong ones are right ones
+spoilt.
 Size: of N right arrays at the family-wise rate ALPHA, more than the 1 - 1e-6 quantile of a binomial (N, ALPHA) rejected
 is a failure. Power: each spoiling is so large that the test named beside it rejects with a probability above 0.999.
 """
@@ -18,17 +19,17 @@ import pytest
 from scipy import stats
 
 import fastinit as fi
-from fastinit.fill import dtype_of
-from fastinit.kernels import census
-from fastinit.null import SIGMAS, _standard_moments, null_of
-from fastinit.scan import flat
-from fastinit.significance import Evidence, _tails
-from fastinit.verify import holm, shared_streams, verify, verify_tensors
+from fastinit.kernels import accumulators
+from fastinit.sampling.filling import dtype_of
+from fastinit.verification.null_distribution import SIGMAS, _standard_moments, null_of
+from fastinit.verification.scan import flat
+from fastinit.verification.tests import Evidence, _tails
+from fastinit.verification.verifier import holm, shared_streams, verify, verify_tensors
 
 Array = np.ndarray[Any, Any]
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-LAWS = {
+DISTRIBUTIONS = {
     "normal": fi.normal(),
     "shifted normal": fi.normal(0.5, 0.02),
     "uniform": fi.uniform(),
@@ -54,8 +55,8 @@ def right(init: fi.Initializer, shape: Any, dtype: str = "float32", seed: int = 
 
 
 def rejected(first: int, last: int) -> list[str]:
-    """Of right arrays of these numbers, all laws and dtypes in turn."""
-    cases = [(law, dtype) for law in LAWS.values() for dtype in DTYPES]
+    """Of right arrays of these numbers, all distributions and dtypes in turn."""
+    cases = [(distribution, dtype) for distribution in DISTRIBUTIONS.values() for dtype in DTYPES]
     found = []
     for k in range(first, last):
         init, dtype = cases[k % len(cases)]
@@ -82,10 +83,10 @@ def test_ten_thousand_right_arrays_pass() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 33, 100, 1000, 5000, 20_000])
 def test_small_right_arrays_pass(size: int) -> None:
-    """Of 8 laws and 4 dtypes by 10 seeds at most 13 are rejected with a probability of 1 - 1e-5."""
+    """Of 8 distributions and 4 dtypes by 10 seeds at most 13 are rejected with a probability of 1 - 1e-5."""
     rejected = 0
     for seed in range(10):
-        for init in LAWS.values():
+        for init in DISTRIBUTIONS.values():
             for dtype in DTYPES:
                 rejected += not verify(right(init, size, dtype, seed), init, alpha=ALPHA).passed
     assert rejected <= stats.binom.isf(1e-6, 320, ALPHA)
@@ -108,15 +109,15 @@ def test_as_many_bits_as_are_usual_pass(bits: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-@pytest.mark.parametrize("law", ["normal", "centred uniform", "truncated"])
-def test_the_rounded_law_is_exact(name: str, law: str) -> None:
+@pytest.mark.parametrize("distribution", ["normal", "centred uniform", "truncated"])
+def test_the_rounded_law_is_exact(name: str, distribution: str) -> None:
     """The probabilities of all values, against a count of float32 draws rounded by ml_dtypes: chi-square over them.
 
     Fixed seed; a right table fails with probability 1e-6. The controls are other roundings.
     """
-    init, dtype = LAWS[law], dtype_of(name)
+    init, dtype = DISTRIBUTIONS[distribution], dtype_of(name)
     drawn = right(init, 1 << 22).astype(np.float64)
-    null = null_of(init.law((1,)), dtype)
+    null = null_of(init.distribution((1,)), dtype)
     assert not isinstance(null, fi.Constant)
     assert null.mass.sum() == pytest.approx(1, abs=1e-12)
 
@@ -202,9 +203,9 @@ def test_wrong_arrays_are_rejected(name: str) -> None:
 
 def test_clamped_at_the_tails_is_rejected() -> None:
     """The atoms at the bounds hold 6e-5 of the elements."""
-    law = fi.TruncatedNormal(0.0, 1.0, -4.0, 4.0)
+    distribution = fi.TruncatedNormal(0.0, 1.0, -4.0, 4.0)
     x = np.clip(right(NORMAL, 1 << 24), -4, 4)
-    assert "chi-square" in failed(verify(x, law))
+    assert "chi-square" in failed(verify(x, distribution))
 
 
 @pytest.mark.slow
@@ -301,7 +302,9 @@ def test_the_counts_are_those_of_numpy() -> None:
             [("mean", 0, 1), ("variance", 1, 2), ("skewness", 0, 15), ("kurtosis", 3, 96)], 1
         ):
             expected = ((z**k).mean() - mean) / math.sqrt(variance / z.size)
-            assert found[name] == pytest.approx(expected, abs=1e-2)  # the 16-bit laws' own moments differ a little
+            assert found[name] == pytest.approx(
+                expected, abs=1e-2
+            )  # the 16-bit distributions' own moments differ a little
         for sigmas in SIGMAS:
             assert found[f"beyond {sigmas:g} sigma"] == np.count_nonzero(abs(z) > sigmas)
 
@@ -326,19 +329,19 @@ def test_the_tail_weights_are_those_of_exponentials() -> None:
 
 
 @pytest.mark.parametrize(
-    ("law", "expected"),
+    ("distribution", "expected"),
     [
         (fi.Normal(3.0, 2.0), [1, 0, 1, 0, 3, 0, 15, 0, 105, 0, 945, 0, 10395]),
         (fi.Uniform(-1.0, 4.0), [3 ** (k / 2) / (k + 1) if k % 2 == 0 else 0 for k in range(13)]),
     ],
 )
-def test_moments(law: fi.Law, expected: list[float]) -> None:
-    assert _standard_moments(law) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+def test_moments(distribution: fi.Distribution, expected: list[float]) -> None:
+    assert _standard_moments(distribution) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_moments_of_truncated_laws() -> None:
-    law = fi.TruncatedNormal(1.0, 2.0, 1.5, 7.0)
-    ours = _standard_moments(law)
+    distribution = fi.TruncatedNormal(1.0, 2.0, 1.5, 7.0)
+    ours = _standard_moments(distribution)
     theirs = stats.truncnorm(0.25, 3.0, loc=1.0, scale=2.0)
     assert ours[3] == pytest.approx(float(theirs.stats("s")), rel=1e-6)
     assert ours[4] == pytest.approx(float(theirs.stats("k")) + 3, rel=1e-6)
@@ -415,7 +418,7 @@ def test_torch_tensors() -> None:
 
 def test_the_law_may_be_given() -> None:
     shard = right(fi.he_normal(), (512, 256))[:100]
-    assert verify(shard, fi.he_normal().law((512, 256))).passed
+    assert verify(shard, fi.he_normal().distribution((512, 256))).passed
     assert verify(shard, fi.he_normal(), global_shape=(512, 256)).passed
     assert verify(shard, fi.he_normal()).passed  # fan_in is the other axis
     assert not verify(shard.T, fi.he_normal()).passed
@@ -444,7 +447,7 @@ def test_no_elements_and_one() -> None:
     for dtype in DTYPES:
         report = verify(np.array(0.5, dtype_of(dtype)), NORMAL)
         assert report.passed
-        assert "left out" in str(report)
+        assert "skipped" in str(report)
         assert not verify(np.array(30.0, dtype_of(dtype)), NORMAL).passed
 
 
@@ -471,8 +474,8 @@ def test_the_table() -> None:
         ([1.0], NORMAL, {}, TypeError, "array must be an array, got list"),
         (np.zeros(3, np.int32), NORMAL, {}, TypeError, "array must be of float16, .* got dtype int32"),
         (np.zeros(3, ">f4"), NORMAL, {}, TypeError, "native byte order"),
-        (np.zeros(3), "normal", {}, TypeError, "init_or_law must be an initializer or a law, .* got 'normal'"),
-        (np.zeros((3, 3)), fi.orthogonal(), {}, TypeError, "has no law"),
+        (np.zeros(3), "normal", {}, TypeError, "init_or_law must be an initializer or a distribution, .* got 'normal'"),
+        (np.zeros((3, 3)), fi.orthogonal(), {}, TypeError, "has no distribution"),
         (np.zeros(3), NORMAL, {"alpha": 0}, ValueError, r"alpha must be in \(0, 1\), got 0"),
         (np.zeros(3), NORMAL, {"alpha": 1.0}, ValueError, "alpha must be in"),
         (np.zeros(3), NORMAL, {"threads": 0}, ValueError, "threads"),
@@ -530,7 +533,9 @@ def test_tensors_without_a_law_are_skipped() -> None:
     assert "skipped" in str(found)
     mixed = verify_tensors({"q": (q, fi.orthogonal()), "z": (np.zeros(3), fi.zeros()), "e": (np.zeros(0), NORMAL)})
     assert (list(mixed.reports), list(mixed.skipped), mixed.passed, mixed.rejected) == (["z"], ["q", "e"], False, False)
-    assert "\nq  skipped: orthogonal() has no law of its elements\ne  skipped: it has no elements" in str(mixed)
+    assert "\nq  skipped: orthogonal() has no distribution of its elements\ne  skipped: it has no elements" in str(
+        mixed
+    )
     further = verify_tensors({"z": (np.zeros(3), fi.zeros())}, skipped={"f8": "of dtype F8_E4M3"})
     assert (further.passed, further.skipped) == (False, {"f8": "of dtype F8_E4M3"})
     assert verify_tensors({"z": (np.zeros(3), fi.zeros())}).passed
@@ -565,4 +570,4 @@ def test_names_cannot_forge_a_report(name: str) -> None:
 def test_the_pass_compiles_no_more_than_one_kernel_for_a_dtype() -> None:
     for dtype in DTYPES:
         verify(right(fi.normal(), 4096, dtype), fi.normal())
-    assert (len(census.wide.signatures), len(census.narrow.signatures)) == (2, 1)
+    assert (len(accumulators.wide.signatures), len(accumulators.narrow.signatures)) == (2, 1)

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 import fastinit as fi
-from fastinit.cli import cli
-from fastinit.tensorfiles import open_tensors
+from fastinit.cli.main import cli
+from fastinit.io.tensor_files import open_tensors
 
 MANIFEST: list[dict[str, Any]] = [
     {"name": "block.weight", "shape": [96, 64], "dtype": "float32", "module": "Linear"},
@@ -112,7 +112,7 @@ def test_an_array_and_its_picture(tmp_path: Path) -> None:
 
 def test_pictures_of_every_kind(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from fastinit.plots import plot
+    from fastinit.verification.plots import plot
 
     for init in (fi.normal(), fi.uniform(), fi.truncated_normal(lower=3.0, upper=float("inf"))):
         for dtype in ("bfloat16", "float32"):

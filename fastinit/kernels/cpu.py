@@ -1,9 +1,9 @@
 """The loops that run on the CPU: from words to values to bytes, in vector registers.
 
 Some consecutive Philox blocks, a *group*, are made side by side: the same scalar functions that define a value, typed
-for `Lanes`. A law without rejections goes from the counter to the stored line without touching memory in between. One
-that redraws passes through a span in the cache: the values of attempt 0, the list of those that are out of bounds,
-their next proposals, and then the stores.
+for `Lanes`. A distribution without rejections goes from the counter to the stored line without touching memory in
+between. One that redraws passes through a span in the cache: the values of attempt 0, the list of those that are out of
+bounds, their next proposals, and then the stores.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -19,41 +19,41 @@ import numpy as np
 from numba import carray, njit, typeof, types  # type: ignore[attr-defined]
 from numba.extending import overload, register_jitable
 
-from fastinit.kernels.compiled import draws_of, keep
-from fastinit.kernels.draws import DRAW, PROPOSE, NormalDraw, hold
-from fastinit.kernels.lanes import BLOCKS
-from fastinit.kernels.numerics import (
-    both,
-    choose,
+from fastinit.kernels.cache import describe, keep
+from fastinit.kernels.intrinsics import (
+    and_,
+    broadcast,
     copy,
+    copy_line,
     even,
     fence,
     full_vectors,
-    how_many,
     interleave,
+    iota,
     join,
-    left,
     load_doubles,
     load_places,
     load_singles,
     low_half,
-    mask,
+    lshr,
     move,
+    movemask,
     odd,
     pointer,
-    ramp,
-    right,
-    spread,
+    popcount,
+    select,
+    shl,
     store,
-    store_chosen,
-    stream,
-    stream_line,
+    store_compressed,
+    store_nontemporal,
     to_bfloat16,
     to_float16,
     weave,
     widen,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
+from fastinit.kernels.simd import BLOCKS
+from fastinit.kernels.transforms import PROPOSALS, TRANSFORMS, NormalTransform, clamp
 
 GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
 SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple of every group
@@ -116,7 +116,7 @@ class Scratch(NamedTuple):
 _pass = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
 
 
-def _by_law(stub: Callable[..., Any]) -> Any:
+def _by_transform(stub: Callable[..., Any]) -> Any:
     """`overload`, for a function that is chosen by the type of its first argument."""
     return overload(stub, jit_options={"forceinline": True})
 
@@ -125,7 +125,7 @@ def _pairs(real, c):
     """The words of each block of lanes that begin pairs, and their partners, in words of the float's width."""
 
 
-@_by_law(_pairs)
+@_by_transform(_pairs)
 def _pairs_by_width(real, c):
     if real.bitwidth == 32:
         return lambda real, c: (weave(c[0], c[2]), weave(c[1], c[3]))
@@ -136,7 +136,7 @@ def _pairs_by_width(real, c):
 def _words(blocks, c1, target):
     """The pairs of words of these blocks: counters' first words, and the second ones."""
     name, key = target.stream, target.key
-    words = philox(blocks, c1, spread(name & LOW), spread(name >> HALF), key & LOW, key >> HALF)
+    words = philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
     return _pairs(target.low, words)
 
 
@@ -150,7 +150,7 @@ def _drain(scratch, most):
     pending = scratch.pending
     to, source, lines = pending[0], pending[1], min(most, pending[2])
     for line in range(lines):
-        stream_line(to + 64 * line, source + 64 * line)
+        copy_line(to + 64 * line, source + 64 * line)
     pending[0], pending[1], pending[2] = to + 64 * lines, source + 64 * lines, pending[2] - lines
 
 
@@ -158,69 +158,70 @@ def _drain(scratch, most):
 def _store(to, elements, streaming):
     """Store past the caches or through them."""
     if streaming:
-        stream(to, elements)
+        store_nontemporal(to, elements)
     else:
         store(to, elements)
 
 
-def _held(law, value, low, high):
-    """The value, held in the bounds of its law where it has any."""
+def _clamped(transform, value, low, high):
+    """The value, held in the bounds of its distribution where it has any."""
 
 
-@_by_law(_held)
-def _held_by_law(law, value, low, high):
-    if law.instance_class is NormalDraw:
-        return lambda law, value, low, high: value
-    return lambda law, value, low, high: hold(value, low, high)
+@_by_transform(_clamped)
+def _clamped_by_transform(transform, value, low, high):
+    if transform.instance_class is NormalTransform:
+        return lambda transform, value, low, high: value
+    return lambda transform, value, low, high: clamp(value, low, high)
 
 
-def _put(first, second, law, low, high, to, encoding, streaming):
+def _put(first, second, transform, low, high, to, encoding, streaming):
     """Store the values of pairs as elements; how many bytes they were."""
 
 
-@_by_law(_put)
-def _put_by_width(first, second, law, low, high, to, encoding, streaming):
+@_by_transform(_put)
+def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
     size = first.count * first.bitwidth // 4
 
-    def wide(first, second, law, low, high, to, encoding, streaming):
+    def wide(first, second, transform, low, high, to, encoding, streaming):
         _store(to, interleave(first, second), streaming)
         return size
 
-    def narrow(first, second, law, low, high, to, encoding, streaming):
+    def narrow(first, second, transform, low, high, to, encoding, streaming):
         if encoding == AS_IS:
             _store(to, interleave(first, second), streaming)
             return size
-        first, second = _held(law, first, low, high), _held(law, second, low, high)
+        first, second = _clamped(transform, first, low, high), _clamped(transform, second, low, high)
         if encoding == BFLOAT16:
-            _store(to, to_bfloat16(first) | left(to_bfloat16(second), 16), streaming)
+            _store(to, to_bfloat16(first) | shl(to_bfloat16(second), 16), streaming)
         else:
-            _store(to, to_float16(first) | left(to_float16(second), 16), streaming)
+            _store(to, to_float16(first) | shl(to_float16(second), 16), streaming)
         return size // 2
 
     return narrow if first.bitwidth == 32 else wide
 
 
-def _groups(law, scratch, target, to, block, groups, encoding, streaming):
-    """Make the blocks of so many groups, attempt 0 where the law has one, and store their elements from ``to`` on.
+def _groups(transform, scratch, target, to, block, groups, encoding, streaming):
+    """Make the blocks of so many groups, attempt 0 where the distribution has one, and store their elements from ``to``
+    on.
 
     No group passes a multiple of 2**32 blocks, so that the counter's second word is one number.
     """
 
 
-@_by_law(_groups)
-def _groups_by_law(law, scratch, target, to, block, groups, encoding, streaming):
-    draw = DRAW.get(law.instance_class)
+@_by_transform(_groups)
+def _groups_by_transform(transform, scratch, target, to, block, groups, encoding, streaming):
+    draw = TRANSFORMS.get(transform.instance_class)
     if draw is None:
-        return lambda law, scratch, target, to, block, groups, encoding, streaming: None
+        return lambda transform, scratch, target, to, block, groups, encoding, streaming: None
 
-    def loop(law, scratch, target, to, block, groups, encoding, streaming):
+    def loop(transform, scratch, target, to, block, groups, encoding, streaming):
         first = np.uint64(block)
-        c1 = spread(first >> HALF)
+        c1 = broadcast(first >> HALF)
         for group in range(groups):
-            a, b = _words(ramp(first + np.uint64(group * BLOCKS)), c1, target)
-            values, others = draw(law, a, b)
+            a, b = _words(iota(first + np.uint64(group * BLOCKS)), c1, target)
+            values, others = draw(transform, a, b)
             _drain(scratch, BLOCKS // 4)
-            to += _put(values, others, law, target.low, target.high, to, encoding, streaming)
+            to += _put(values, others, transform, target.low, target.high, to, encoding, streaming)
 
     return loop
 
@@ -229,7 +230,7 @@ def _load(low, address):
     """16 values."""
 
 
-@_by_law(_load)
+@_by_transform(_load)
 def _load_by_width(low, address):
     return (
         (lambda low, address: load_singles(address))
@@ -238,84 +239,84 @@ def _load_by_width(low, address):
     )
 
 
-def _rejected(law, scratch, at, size):
+def _rejected(transform, scratch, at, size):
     """List the places of the values that must be redrawn; how many."""
 
 
-@_by_law(_rejected)
-def _rejected_by_law(law, scratch, at, size):
-    def everything(law, scratch, at, size):
+@_by_transform(_rejected)
+def _rejected_by_transform(transform, scratch, at, size):
+    def everything(transform, scratch, at, size):
         for j in range(size):
             scratch.todo[j] = j
         return size
 
-    def outsiders(law, scratch, at, size):
+    def outsiders(transform, scratch, at, size):
         todo, values, count = scratch.todo, scratch.values, 0
         source, to = np.int64(values.ctypes.data) + at * values.itemsize, np.int64(todo.ctypes.data)
         for first in range(0, size, 16):
-            some = _load(law.lower, source + first * values.itemsize)
-            outside = (some < law.lower) | (some > law.upper)
-            store_chosen(to + 4 * count, first, outside)
-            count += how_many(outside)
+            some = _load(transform.lower, source + first * values.itemsize)
+            outside = (some < transform.lower) | (some > transform.upper)
+            store_compressed(to + 4 * count, first, outside)
+            count += popcount(outside)
         while count > 0 and todo[count - 1] >= size:
             count -= 1
         return count
 
-    return outsiders if law.instance_class in DRAW else everything
+    return outsiders if transform.instance_class in TRANSFORMS else everything
 
 
-def _propose(law, a, b):
+def _propose(transform, a, b):
     """One proposal for each block: fresh values, and whether they are good."""
 
 
-@_by_law(_propose)
-def _propose_by_law(law, a, b):
-    propose = PROPOSE[law.instance_class][1]
+@_by_transform(_propose)
+def _propose_by_transform(transform, a, b):
+    propose = PROPOSALS[transform.instance_class][1]
 
-    def two_pairs(law, a, b):
-        first, taken = propose(law, even(a), even(b))
-        second, spare = propose(law, odd(a), odd(b))
-        return choose(taken, first, second), taken | spare
+    def two_pairs(transform, a, b):
+        first, taken = propose(transform, even(a), even(b))
+        second, spare = propose(transform, odd(a), odd(b))
+        return select(taken, first, second), taken | spare
 
-    return two_pairs if law.types[0].bitwidth == 32 else (lambda law, a, b: propose(law, a, b))
+    return two_pairs if transform.types[0].bitwidth == 32 else (lambda transform, a, b: propose(transform, a, b))
 
 
-def _settle(law, scratch, target, at, size, base):
+def _settle(transform, scratch, target, at, size, base):
     """Redraw what is out of bounds of the span ``values[at:]``, whose first element is number ``base``.
 
     Every element is redrawn by its own attempts, until all are inside.
     """
 
 
-@_by_law(_settle)
-def _settle_by_law(law, scratch, target, at, size, base):
-    if law.instance_class not in PROPOSE:
-        return lambda law, scratch, target, at, size, base: None
-    first_attempt = PROPOSE[law.instance_class][0]
+@_by_transform(_settle)
+def _settle_by_transform(transform, scratch, target, at, size, base):
+    if transform.instance_class not in PROPOSALS:
+        return lambda transform, scratch, target, at, size, base: None
+    first_attempt = PROPOSALS[transform.instance_class][0]
 
-    def loop(law, scratch, target, at, size, base):
+    def loop(transform, scratch, target, at, size, base):
         values, todo, fresh = scratch.values, scratch.todo, scratch.fresh
-        count = _rejected(law, scratch, at, size)
+        count = _rejected(transform, scratch, at, size)
         attempt = first_attempt
         while count > 0 and attempt <= LAST_ATTEMPT:
             left_over = np.int64(0)
-            tries = spread(np.uint64(attempt) << np.uint64(20))
+            tries = broadcast(np.uint64(attempt) << np.uint64(20))
             for start in range(0, count, BLOCKS):  # what follows the last place is made, but not used
                 blocks = widen(load_places(np.int64(todo.ctypes.data) + 4 * start)) + np.uint64(base)
                 a, b = _words(blocks, (blocks >> HALF) | tries, target)
-                proposals, accepted = _propose(law, a, b)
+                proposals, accepted = _propose(transform, a, b)
                 store(np.int64(fresh.ctypes.data), proposals)
-                good = mask(accepted)
+                good = movemask(accepted)
                 for j in range(min(BLOCKS, count - start)):
                     place = todo[np.uint64(start + j)]
                     values[np.uint64(at + place)] = fresh[np.uint64(j)]
                     todo[np.uint64(left_over)] = place
-                    left_over += 1 - np.int64(both(right(good, j), np.uint64(1)))
+                    left_over += 1 - np.int64(and_(lshr(good, j), np.uint64(1)))
             count = left_over
             attempt += 1
-        for j in range(count):  # never reached by a law that has room for its values among the floats
+        for j in range(count):  # never reached by a distribution that has room for its values among the floats
             place = np.uint64(at + todo[j])
-            values[place] = hold(values[place], law.lower, law.upper)
+            values[place] = clamp(values[place], transform.lower, transform.upper)
 
     return loop
 
@@ -324,7 +325,7 @@ def _encode(values, scratch, target, at, size):
     """Round ``values[at:]`` to 16 bits if they are to be; the address of element 0 of either kind."""
 
 
-@_by_law(_encode)
+@_by_transform(_encode)
 def _encode_by_width(values, scratch, target, at, size):
     def wide(values, scratch, target, at, size):
         return np.int64(values.ctypes.data)
@@ -334,11 +335,11 @@ def _encode_by_width(values, scratch, target, at, size):
         if target.encoding == AS_IS:
             return source
         for place in range(at, at + size, 16):
-            held = hold(_load(target.low, source + 4 * place), target.low, target.high)
+            clamped = clamp(_load(target.low, source + 4 * place), target.low, target.high)
             if target.encoding == BFLOAT16:
-                store(to + 2 * place, low_half(to_bfloat16(held)))
+                store(to + 2 * place, low_half(to_bfloat16(clamped)))
             else:
-                store(to + 2 * place, low_half(to_float16(held)))
+                store(to + 2 * place, low_half(to_float16(clamped)))
         return to
 
     return narrow if values.dtype.bitwidth == 32 else wide
@@ -392,26 +393,26 @@ def _scatter(to, source, scratch, rows, columns, plan):
             _move(place, source + (scratch.starts[row] + column) * plan.size, plan.size)
 
 
-def _redraws(law):
-    """Whether values of this law are looked at again once they are made."""
+def _redraws(transform):
+    """Whether values of this distribution are looked at again once they are made."""
 
 
-@_by_law(_redraws)
-def _redraws_by_law(law):
-    again = law.instance_class in PROPOSE
-    return lambda law: again
+@_by_transform(_redraws)
+def _redraws_by_transform(transform):
+    again = transform.instance_class in PROPOSALS
+    return lambda transform: again
 
 
 @_pass
-def _straight(law, plan, group, to, head, left, room):
+def _straight(transform, plan, group, to, head, remaining, room):
     """How many groups can go straight to memory, from the element at ``to`` on, number ``head`` of its block."""
-    if _redraws(law) or head != 0 or (plan.streaming and to % 64 != 0):
+    if _redraws(transform) or head != 0 or (plan.streaming and to % 64 != 0):
         return 0
-    return min(left // group, room // BLOCKS)
+    return min(remaining // group, room // BLOCKS)
 
 
 @_pass
-def _tile(law, scratch, plan, target, inner, to, index, column, rows, columns):
+def _tile(transform, scratch, plan, target, inner, to, index, column, rows, columns):
     """Make and store one tile; ``to`` and ``index`` are those of its first row's column 0.
 
     Rows that follow each other in the tensor are one span. A span whose elements lie next to each other is stored piece
@@ -431,7 +432,7 @@ def _tile(law, scratch, plan, target, inner, to, index, column, rows, columns):
             block = (first + done) // per_block
             room = np.int64(LOW) + 1 - (block & np.int64(LOW))  # blocks before the counter's second word changes
             some, encoding, streaming = min(count - done, room * per_block - head, SPAN - head), AS_IS, 0
-            groups = _straight(law, plan, group, goal, head, count - done, room) if at_once else 0
+            groups = _straight(transform, plan, group, goal, head, count - done, room) if at_once else 0
             straight = groups > 0
             if straight:
                 some, encoding, streaming = groups * group, target.encoding, plan.streaming
@@ -439,13 +440,13 @@ def _tile(law, scratch, plan, target, inner, to, index, column, rows, columns):
                 if at_once:
                     at = pending[3]
                     lead = -goal % 64 // plan.size  # elements before the next whole line
-                    if plan.streaming and not _redraws(law) and lead > 0 and (head + lead) % per_block == 0:
+                    if plan.streaming and not _redraws(transform) and lead > 0 and (head + lead) % per_block == 0:
                         some = min(some, lead)
                 groups = (head + some + group - 1) // group
                 goal = np.int64(scratch.values.ctypes.data) + at * width
-            _groups(law, scratch, target, goal, block, groups, encoding, streaming)
+            _groups(transform, scratch, target, goal, block, groups, encoding, streaming)
             if not straight:
-                _settle(law, scratch, target, at, head + some, first + done - head)
+                _settle(transform, scratch, target, at, head + some, first + done - head)
                 if at_once:
                     source = _encode(scratch.values, scratch, target, at, head + some) + (at + head) * plan.size
                     _store_run(scratch, place + done * plan.size, source, some * plan.size, plan.streaming)
@@ -470,7 +471,7 @@ def _scratch(one, memory):
     """The arrays of one task, for values of the width of ``one``, carved from ``memory``."""
 
 
-@_by_law(_scratch)
+@_by_transform(_scratch)
 def _scratch_by_width(one, memory):
     real, width = (np.float32, 4) if one.bitwidth == 32 else (np.float64, 8)
 
@@ -495,19 +496,19 @@ def _scratch_by_width(one, memory):
     return carve
 
 
-def _kernel(law_class: Any) -> Any:
-    """The entry for a law. That is in its closure: a named tuple as an argument would cost 3 microseconds a call."""
+def _kernel(transform_class: Any) -> Any:
+    """Return the entry for a transform, held in its closure: as an argument it would cost 3 microseconds a call."""
 
     @njit(nogil=True)
     def fill_tiles(draw, target, plan, inner, axes, memory, address, key, stream, begin, end):
         """Make the tiles [begin, end) of a plan, for the array at an address.
 
-        ``draw`` has the law's parameters, ``target`` the first fields of `Target`, ``plan`` those of `Plan`. ``inner``
-        has a row (count, stride) for each axis that the columns are made of, ``axes`` one (count, stride, step) for
-        each outer axis.
+        ``draw`` has the distribution's parameters, ``target`` the first fields of `Target`, ``plan`` those of `Plan`.
+        ``inner`` has a row (count, stride) for each axis that the columns are made of, ``axes`` one (count, stride,
+        step) for each outer axis.
         """
         full_vectors()
-        law, plan = law_class(*draw), Plan(*plan)
+        transform, plan = transform_class(*draw), Plan(*plan)
         target = Target(target[0], target[1], target[2], key, stream)
         scratch = _scratch(target.low, memory)
         scratch.pending[2], scratch.pending[3] = 0, 0
@@ -525,7 +526,7 @@ def _kernel(law_class: Any) -> Any:
             rows = min(plan.tile_rows, plan.rows - row)
             for column in range(first * plan.tile_columns, last * plan.tile_columns, plan.tile_columns):
                 columns = min(plan.tile_columns, plan.columns - column)
-                _tile(law, scratch, plan, target, inner, to, index, column, rows, columns)
+                _tile(transform, scratch, plan, target, inner, to, index, column, rows, columns)
             tile += last - first
         if plan.streaming:
             _drain(scratch, scratch.pending[2])
@@ -538,15 +539,15 @@ _kernels: dict[Any, Any] = {}
 
 
 @cache
-def fill_tiles(law_class: Callable[..., Any], real: type[Any]) -> Any:
-    """The kernel of a law, a class of `fastinit.kernels.draws`, that computes in float32 or float64; compiled."""
-    fresh = keep(_kernel(law_class), draws_of(law_class, real.__name__))
-    kernel = _kernels.setdefault((law_class, real), fresh)  # threads that come at once compile it once
+def fill_tiles(transform_class: Callable[..., Any], real: type[Any]) -> Any:
+    """Return the compiled kernel of a transform's class that computes in float32 or float64."""
+    fresh = keep(_kernel(transform_class), describe(transform_class, real.__name__))
+    kernel = _kernels.setdefault((transform_class, real), fresh)  # threads that come at once compile it once
     bound = typeof(real(0))
     numbers, integers, table = types.UniTuple, types.int64, types.Array(types.int64, 2, "C")
     kernel.compile(
         (
-            numbers(bound, len(inspect.signature(law_class).parameters)),
+            numbers(bound, len(inspect.signature(transform_class).parameters)),
             types.Tuple((bound, bound, integers)),
             numbers(integers, len(Plan._fields)),
             table,

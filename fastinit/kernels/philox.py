@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from fastinit.kernels.numerics import add, both, flip, high_product, low_product
+from fastinit.kernels.intrinsics import add, and_, high_product, low_product, xor
 
 MULTIPLIER_0, MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 WEYL_0, WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -18,9 +18,9 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 def _round(c0, c1, c2, c3, k0, k1):
     """One round: two products, whose high halves are mixed with what they did not multiply and with the key."""
     return (
-        flip(flip(high_product(c2, MULTIPLIER_1), c1), k0),
+        xor(xor(high_product(c2, MULTIPLIER_1), c1), k0),
         low_product(c2, MULTIPLIER_1),
-        flip(flip(high_product(c0, MULTIPLIER_0), c3), k1),
+        xor(xor(high_product(c0, MULTIPLIER_0), c3), k1),
         low_product(c0, MULTIPLIER_0),
     )
 
@@ -35,6 +35,6 @@ def philox(c0, c1, c2, c3, k0, k1):
     """
     for _ in range(10):
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-        k0 = both(add(k0, WEYL_0), LOW)
-        k1 = both(add(k1, WEYL_1), LOW)
+        k0 = and_(add(k0, WEYL_0), LOW)
+        k1 = and_(add(k1, WEYL_1), LOW)
     return c0, c1, c2, c3

@@ -1,0 +1,85 @@
+"""Imports and compilations that are under way when a signal's handler fills, or when the process forks.
+
+A handler would find halves of modules that the thread under it is importing: so imports take place in a thread of
+their own. A fork waits for them, since in the child nobody would ever finish them. Locks made anew there would not do:
+LLVM has locks of its own, and an import cannot be begun again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging  # noqa: F401 - Numba imports it: which must not be while a fork waits, for it unlocks after forks
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+from fastinit.core.text import say
+
+PATIENCE = 60.0  # seconds that a fork waits for a compilation, before it takes place all the same
+FOR_FILLS = "fastinit.sampling.lowering", "fastinit.kernels.cpu", "ml_dtypes"  # imported late, since they take long
+_LATE = (*FOR_FILLS, "fastinit.kernels.accumulators")
+_loaded: set[str] = set()
+_loading: set[threading.Thread] = set()
+
+
+def load(*names: str) -> None:
+    """Import modules, in another thread: a handler that interrupts the wait, and needs them too, waits for them.
+
+    What goes wrong is left to the statement that imports them after this.
+    """
+    if _loaded.issuperset(names):
+        return
+
+    def work() -> None:
+        for name in names:
+            with suppress(Exception):
+                importlib.import_module(name)
+
+    thread = threading.Thread(target=work, name="fastinit-import", daemon=True)
+    _loading.add(thread)
+    try:
+        with suppress(RuntimeError):  # no thread can be started
+            thread.start()
+            thread.join()
+        _loaded.update(names)
+    finally:
+        _loading.discard(thread)
+
+
+def _compiler() -> Any:
+    """Numba's lock around all compilation; None where Numba is not imported."""
+    return getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+
+
+def _finish() -> None:
+    """Before a fork: an import waits for the thread that is at it, and a lock for its owner."""
+    for thread in list(_loading):
+        with suppress(RuntimeError):  # not started yet, or this one
+            thread.join()
+    if "fastinit.kernels" in sys.modules:
+        for name in _LATE:
+            with suppress(Exception):  # to be seen by the thread that needs it
+                importlib.import_module(name)
+    if (compiler := _compiler()) and not compiler._lock.acquire(timeout=2):
+        say("a fork waits for what Numba compiles in another thread")
+        compiler._lock.acquire(timeout=PATIENCE)
+
+
+def _go_on() -> None:
+    """In the parent, and in the child."""
+    if (compiler := _compiler()) and compiler.is_locked():
+        compiler._lock.release()
+
+
+def _forget() -> None:
+    """In the child of a fork that waited in vain: whoever has the lock does not exist there."""
+    if (compiler := _compiler()) and not compiler.is_locked():
+        compiler._lock = threading.RLock()
+    else:
+        _go_on()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_finish, after_in_parent=_go_on, after_in_child=_forget)

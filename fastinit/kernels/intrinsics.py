@@ -1,0 +1,326 @@
+"""The machine's operations that Numba's own arithmetic cannot spell: each once, for one number or for `Lanes` of them.
+
+Numba widens every integer result to 64 bits, and it knows neither a fused multiply-add nor a streaming store. The
+operations here keep the width of their first argument and say which rounding happens. Addresses are plain 64-bit
+integers.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, register_jitable
+
+from fastinit.kernels import emulation
+from fastinit.kernels.simd import (
+    BIT,
+    BLOCKS,
+    BYTE,
+    INT,
+    LONG,
+    Lanes,
+    element,
+    fit,
+    has,
+    indices,
+    like,
+    named,
+    operation,
+)
+
+_REAL = {32: types.float32, 64: types.float64}
+_SIGNED = {32: types.int32, 64: types.int64}
+_IR_REAL = {32: ir.FloatType(), 64: ir.DoubleType()}
+
+
+def _integer(name: str, combine: Callable[[int, int], int]) -> Any:
+    """An integer operation in the width of its first operand; it wraps."""
+    meaning = emulation.integer(combine, unsigned=name == "lshr")
+    return operation(lambda builder, a, b: getattr(builder, name)(a, fit(builder, b, a.type)), meaning=meaning)
+
+
+add, sub = _integer("add", operator.add), _integer("sub", operator.sub)
+and_, xor = _integer("and_", operator.and_), _integer("xor", operator.xor)
+shl = _integer("shl", operator.lshift)
+lshr, ashr = _integer("lshr", operator.rshift), _integer("ashr", operator.rshift)
+
+
+def _product(builder: Any, a: Any, b: Any) -> Any:
+    """The 64-bit product of the low 32 bits of each."""
+    long = like(a.type, LONG)
+    a = builder.zext(a, long) if element(a.type) == INT else builder.and_(a, fit(builder, LONG(0xFFFFFFFF), long))
+    return builder.mul(a, fit(builder, b, long))
+
+
+def _high_product(builder: Any, a: Any, b: Any) -> Any:
+    if "nvptx" in builder.module.triple:
+        kind = ir.FunctionType(INT, [INT, INT])
+        mulhi = builder.module.globals.get("llvm.nvvm.mulhi.ui") or ir.Function(
+            builder.module, kind, "llvm.nvvm.mulhi.ui"
+        )
+        return builder.call(mulhi, [a, fit(builder, b, INT)])
+    product = _product(builder, a, b)
+    high = builder.lshr(product, fit(builder, LONG(32), product.type))
+    return builder.trunc(high, a.type) if element(a.type) == INT else high
+
+
+def _low_product(builder: Any, a: Any, b: Any) -> Any:
+    return builder.mul(a, fit(builder, b, a.type)) if element(a.type) == INT else _product(builder, a, b)
+
+
+# the halves of a 64-bit product of 32-bit words, b below 2**32. In 64-bit lanes only the low halves of a and of a low
+# product count, so that both halves are one vector instruction; in 32-bit words they are two of a GPU's
+high_product = operation(_high_product, meaning=emulation.high_product)
+low_product = operation(_low_product, meaning=emulation.low_product)
+
+
+def _call(builder: Any, name: str, *values: Any) -> Any:
+    """An LLVM function from numbers of one kind to another of it."""
+    kind = values[0].type
+    count = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    name = f"{name}.{count}{'f32' if element(kind) == _IR_REAL[32] else 'f64'}"
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(kind, [kind] * len(values)), name)
+    return builder.call(function, [fit(builder, value, kind) for value in values])
+
+
+# a * b + c with one rounding: the only way in which this package multiplies and adds
+fma = operation(lambda builder, a, b, c: _call(builder, "llvm.fma", a, b, c), meaning=emulation.fma)
+square_root = operation(  # correctly rounded
+    lambda builder, x: _call(builder, "llvm.sqrt", x), meaning=emulation.square_root
+)
+
+
+def _horner(builder: Any, x: Any, coefficients: Any) -> Any:
+    terms = [builder.extract_value(coefficients, k) for k in range(len(coefficients.type.elements))]
+    value = fit(builder, terms.pop(), x.type)
+    while terms:
+        value = _call(builder, "llvm.fma", value, x, terms.pop())
+    return value
+
+
+horner = operation(_horner, meaning=emulation.horner)  # sum coefficients[k] * x**k, one fma a term, unrolled
+
+
+def _select(builder: Any, condition: Any, a: Any, b: Any) -> Any:
+    shaped = [value.type for value in (a, b) if isinstance(value.type, ir.VectorType)]
+    kind = shaped[0] if shaped else like(condition.type, a.type)
+    return builder.select(condition, fit(builder, a, kind), fit(builder, b, kind))
+
+
+def _select_typed(context: Any, condition: Any, a: Any, b: Any) -> Any:
+    result = a if isinstance(a, Lanes) else b if isinstance(b, Lanes) else like(condition, a)
+    return result(condition, a, b), lambda context, builder, signature, values: _select(builder, *values)
+
+
+select: Any = named(emulation.select, _select_typed)  # (condition, a, b): a where it holds, else b; no branch
+
+# the same bits as a signed integer; a float's bits as a signed integer of its width; and the float of such bits
+signed = operation(lambda builder, w: w, lambda kind: like(kind, _SIGNED[kind.bitwidth]), emulation.signed)
+bits = operation(
+    lambda builder, x: builder.bitcast(x, like(x.type, INT if element(x.type) == _IR_REAL[32] else LONG)),
+    lambda kind: like(kind, _SIGNED[kind.bitwidth]),
+    emulation.bits,
+)
+from_bits = operation(
+    lambda builder, i: builder.bitcast(i, like(i.type, _IR_REAL[element(i.type).width])),
+    lambda kind: like(kind, _REAL[kind.bitwidth]),
+    emulation.from_bits,
+)
+
+# a signed integer as the float of its width, rounded to nearest even; the low 16 or 32 bits of one; one of two words
+real = operation(
+    lambda builder, i: builder.sitofp(i, like(i.type, _IR_REAL[element(i.type).width])),
+    lambda kind: like(kind, _REAL[kind.bitwidth]),
+    emulation.real,
+)
+low_half = operation(
+    lambda builder, i: builder.trunc(i, like(i.type, ir.IntType(16))),
+    lambda kind: like(kind, types.uint16),
+    emulation.cut(16),
+)
+low_word = operation(lambda builder, i: builder.trunc(i, INT), lambda _: types.uint32, emulation.cut(32))
+long_word = operation(  # (low, high)
+    lambda builder, low, high: builder.or_(builder.zext(low, LONG), builder.shl(builder.zext(high, LONG), LONG(32))),
+    lambda _: types.uint64,
+    emulation.long_word,
+)
+
+_LANES = ir.VectorType(LONG, BLOCKS)
+
+
+def _uint64_lanes(_: Any) -> Any:
+    return Lanes(types.uint64, BLOCKS)
+
+
+def _iota(builder: Any, first: Any) -> Any:
+    return builder.add(fit(builder, first, _LANES), ir.Constant(_LANES, list(range(BLOCKS))))
+
+
+def _weave(builder: Any, x: Any, y: Any) -> Any:
+    kind = ir.VectorType(INT, 2 * x.type.count)
+    places = (at for k in range(0, kind.count, 2) for at in (k, kind.count + k))
+    return builder.shuffle_vector(builder.bitcast(x, kind), builder.bitcast(y, kind), indices(places))
+
+
+def _interleave(builder: Any, x: Any, y: Any) -> Any:
+    count = x.type.count
+    return builder.shuffle_vector(x, y, indices(at for k in range(count) for at in (k, count + k)))
+
+
+def _every_other(first: int) -> Any:
+    return operation(
+        lambda builder, x: builder.shuffle_vector(x, x, indices(range(first, x.type.count, 2))),
+        lambda kind: Lanes(kind.element, kind.count // 2),
+    )
+
+
+broadcast = operation(lambda builder, x: fit(builder, x, _LANES), _uint64_lanes)  # one uint64 in `BLOCKS` lanes
+iota = operation(_iota, _uint64_lanes)  # (first): first, first + 1, ... in `BLOCKS` lanes
+widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint32 lanes as uint64
+# the low halves of uint64 lanes, x0 y0 x1 y1 ..., as uint32; and two neighbours of those as a uint64, low half first
+weave = operation(_weave, lambda kind: Lanes(types.uint32, 2 * kind.count))
+join = operation(lambda builder, x: builder.bitcast(x, _LANES), _uint64_lanes)
+interleave = operation(_interleave, lambda kind: Lanes(kind.element, 2 * kind.count))  # x0 y0 x1 y1 ...
+even, odd = _every_other(0), _every_other(1)  # x0 x2 x4 ...; x1 x3 x5 ...
+movemask = operation(  # up to 64 conditions as the bits of a uint64, the first one the lowest
+    lambda builder, x: builder.zext(builder.bitcast(x, ir.IntType(x.type.count)), LONG), lambda _: types.uint64
+)
+
+
+def _load(builder: Any, address: Any, kind: Any) -> Any:
+    instruction = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    instruction.align = 1
+    return instruction
+
+
+def _store(builder: Any, address: Any, value: Any) -> Any:
+    instruction = builder.store(value, builder.inttoptr(address, value.type.as_pointer()))
+    instruction.align = 1
+    return instruction
+
+
+def _store_nontemporal(builder: Any, to: Any, value: Any) -> None:
+    instruction = _store(builder, to, value)
+    width = {_IR_REAL[32]: 32, _IR_REAL[64]: 64}.get(value.type.element) or value.type.element.width
+    instruction.align = min(64, value.type.count * width // 8)
+    instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT, 1)]))
+
+
+def _copy(builder: Any, to: Any, source: Any, size: Any) -> None:
+    pointers = [builder.inttoptr(address, BYTE.as_pointer()) for address in (to, source)]
+    kinds = [pointers[0].type, pointers[1].type, size.type]
+    memcpy = builder.module.declare_intrinsic("llvm.memcpy", kinds)
+    builder.call(memcpy, [*pointers, size, ir.Constant(BIT, 0)])
+
+
+def _put(builder: Any, to: Any, *values: Any) -> None:
+    kind, count = values[0].type, len(values)
+    width = {_IR_REAL[32]: 32, _IR_REAL[64]: 64}.get(kind) or kind.width
+    value = values[0]
+    if count > 1:
+        value = ir.Constant(ir.VectorType(kind, count), ir.Undefined)
+        for k, one in enumerate(values):
+            value = builder.insert_element(value, one, ir.Constant(INT, k))
+    builder.store(value, builder.inttoptr(to, value.type.as_pointer(1)), align=count * width // 8)
+
+
+def _nothing(kind: Any) -> Any:
+    return types.void
+
+
+def _load_many(element: Any, kind: Any, count: int) -> Any:
+    """Load ``count`` numbers from any address."""
+    return operation(
+        lambda builder, address: _load(builder, address, ir.VectorType(kind, count)), lambda _: Lanes(element, count)
+    )
+
+
+load_places = _load_many(types.uint32, INT, BLOCKS)
+load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
+store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
+store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches; ``to`` is a multiple of 64
+copy_line = operation(  # (to, source): 64 bytes past the caches; ``to`` is a multiple of 64
+    lambda builder, to, source: _store_nontemporal(builder, to, _load(builder, source, ir.VectorType(LONG, 8))),
+    _nothing,
+)
+# (to, values): to a GPU's memory, at a multiple of all their bytes
+put_one = operation(lambda builder, to, a: _put(builder, to, a), _nothing, emulation.putter())
+put_two = operation(lambda builder, to, a, b: _put(builder, to, a, b), _nothing, emulation.putter())
+put_four = operation(lambda builder, to, a, b, c, d: _put(builder, to, a, b, c, d), _nothing, emulation.putter())
+copy = operation(_copy, _nothing)  # (to, source, bytes): memcpy
+move = operation(  # (to, source, unit): one element as wide as ``unit``, at any alignment
+    lambda builder, to, source, unit: _store(builder, to, _load(builder, source, unit.type)) and None, _nothing
+)
+fence = operation(lambda builder, _: builder.fence("seq_cst"), _nothing)  # (0): streamed lines are visible after it
+pointer = operation(lambda builder, address: builder.inttoptr(address, BYTE.as_pointer()), lambda _: types.voidptr)
+popcount = operation(  # of the conditions hold
+    lambda builder, x: builder.zext(builder.ctpop(builder.bitcast(x, ir.IntType(x.type.count))), LONG),
+    lambda _: types.int64,
+)
+
+
+def _store_compressed(builder: Any, to: Any, first: Any, condition: Any) -> None:
+    count = condition.type.count
+    if has("avx512f"):
+        places = ir.VectorType(INT, count)
+        numbers = builder.add(fit(builder, first, places), ir.Constant(places, list(range(count))))
+        kind = ir.FunctionType(places, [places, condition.type, places])
+        name = f"llvm.experimental.vector.compress.v{count}i32"
+        compress = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        _store(builder, to, builder.call(compress, [numbers, condition, ir.Constant(places, ir.Undefined)]))
+        return
+    first = fit(builder, first, INT)
+    for k in range(count):
+        _store(builder, to, builder.add(first, INT(k)))
+        holds = builder.extract_element(condition, INT(k))
+        to = builder.add(to, builder.shl(builder.zext(holds, LONG), LONG(2)))
+
+
+# (to, first, conditions): first + k for every k that holds, those first, as int32, and up to as many more as there are
+# conditions. One instruction where the processor has it. LLVM has a way for every other, but what it makes for SVE lets
+# a store pass another one to the same place
+store_compressed = operation(_store_compressed, _nothing)
+
+
+def _full_vectors(context: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own add knows no such name
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+# (): let the calling function use the widest vectors there are. LLVM stops at 256 bits where it fears for the clock;
+# with 512 the rounds of Philox ran 1.7 times as fast
+full_vectors: Any = intrinsic(_full_vectors)
+
+
+@register_jitable(forceinline=True)
+def to_bfloat16(x):  # type: ignore[no-untyped-def]
+    """The bits of a finite float32 rounded to bfloat16, to nearest even, at the low end of an int32."""
+    pattern = bits(x)
+    last = and_(lshr(pattern, 16), 1)
+    return lshr(add(add(pattern, 0x7FFF), last), 16)
+
+
+@register_jitable(forceinline=True)
+def to_float16(x):  # type: ignore[no-untyped-def]
+    """The bits of a float32 rounded to float16, to nearest even, at the low end of an int32.
+
+    Subnormals and infinity too. In integers, since not every processor converts, and those that do need not be asked. A
+    subnormal's last bit weighs 2**-24: the sum with 1/2 rounds there.
+    """
+    pattern = bits(x)
+    size = and_(pattern, 0x7FFFFFFF)
+    tiny = sub(bits(from_bits(size) + np.float32(0.5)), 0x3F000000)
+    last = and_(lshr(size, 13), 1)
+    normal = lshr(add(add(size, 0xFFF - 0x38000000), last), 13)
+    code = select(size < 0x38800000, tiny, select(normal < 0x7C00, normal, 0x7C00))
+    return add(and_(lshr(pattern, 16), 0x8000), code)

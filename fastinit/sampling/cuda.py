@@ -1,0 +1,239 @@
+"""Arrays on a GPU: what `fill` has to know of them, and the launch of the kernels."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fastinit.core.text import printable, quoted
+from fastinit.sampling.plan import Axis, merged
+
+if TYPE_CHECKING:
+    from fastinit.sampling.lowering import Lowered
+
+BLOCKS_PER_UNIT = 16  # of threads, for each multiprocessor: enough to even out, few enough to start at once
+MOST_BLOCKS = 65535  # along the second and third axis of a grid
+
+
+class _Interface:
+    """What NumPy takes an array's description from."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self.__array_interface__ = description
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array on a GPU, and the stream on which its owner works."""
+
+    view: np.ndarray[Any, Any]  # of its shape, strides, dtype and address: its memory must never be touched
+    stream: int | None
+    device: int | None = None  # the GPU's number, where the owner says it; else the current one's
+
+    @staticmethod
+    def of(out: Any) -> Buffer:
+        """The description of a CuPy, Numba or torch array.
+
+        Raises
+        ------
+        TypeError
+            If what it says of itself describes no array without a mask.
+        ValueError
+            If its elements are not aligned.
+        """
+        stream, device = None, _ordinal(out)
+        if _torch_tensor(out):
+            torch = sys.modules["torch"]
+            out, stream = out.detach(), torch.cuda.current_stream(out.device).cuda_stream
+        found: Any = getattr(out, "__cuda_array_interface__", None) or getattr(
+            out, "__array_interface__", None
+        )  # simulator
+        view = _view(found)
+        address, size = found["data"][0], view.itemsize
+        steps = [stride for stride, count in zip(view.strides, view.shape, strict=True) if count > 1]
+        if view.size and any(number % size for number in (address, *steps)):
+            raise ValueError(
+                f"out on a GPU must have aligned elements of {size} bytes, got {address:#x}, {view.strides}"
+            )
+        return Buffer(view, found.get("stream") if stream is None else stream, device)
+
+    def draw(self, lowered: Lowered, shape: tuple[int, ...], offset: tuple[int, ...], key: int, stream: int) -> None:
+        """Fill it with a distribution's values."""
+        distribution, low, high = lowered[:3]
+        self._launch(self.view.dtype.name, distribution, low, high, key, stream, shape, offset)
+
+    def constant(self, value: Any) -> None:
+        """Fill it with one value."""
+        _check_device()
+        from fastinit.kernels.cuda import ConstantTransform, bits_name
+
+        bits, none = bits_name(self.view.itemsize), np.float64(0) if self.view.itemsize == 8 else np.float32(0)
+        distribution = ConstantTransform(np.asarray(value).view(bits)[()])
+        self._launch(bits, distribution, none, none, 0, 0, self.view.shape, (0,) * self.view.ndim)
+
+    def copy(self, host: np.ndarray[Any, Any]) -> None:
+        """Fill it from the CPU's memory."""
+        if not self.view.size:
+            return
+        if not self.view.flags.c_contiguous:
+            raise ValueError(f"out on a GPU must be C-contiguous for a matrix, got strides {self.view.strides}")
+        _check_device()
+        cuda = _numba_cuda()
+
+        from fastinit.kernels.cuda import SIMULATED
+
+        if SIMULATED:
+            self.view[...] = host
+            return
+        address = self.view.__array_interface__["data"]
+        description = {"shape": (host.nbytes,), "typestr": "|u1", "data": address, "version": 3}
+        with self._current():
+            target = cuda.from_cuda_array_interface(description, sync=False)
+            target.copy_to_device(host.reshape(-1).view(np.uint8), stream=self._queue())
+
+    def _current(self) -> Any:
+        """A context in which the GPU that holds the array is the current one."""
+        return nullcontext() if self.device is None else _numba_cuda().gpus[self.device]
+
+    def _queue(self) -> Any:
+        """The stream as Numba has it."""
+        cuda = _numba_cuda()
+
+        from fastinit.kernels.cuda import SIMULATED
+
+        if self.stream in (None, 0) or SIMULATED:
+            return 0
+        named = {1: cuda.legacy_default_stream, 2: cuda.per_thread_default_stream}
+        return named[self.stream]() if self.stream in named else cuda.external_stream(self.stream)
+
+    def _launch(
+        self, dtype: str, distribution: Any, low: Any, high: Any, key: int, stream: int, shape: Any, offset: Any
+    ) -> None:
+        """Start a kernel: over three axes, and once for each place along the others."""
+        _check_device()
+        if not self.view.size:
+            return
+        cuda = _numba_cuda()
+
+        from fastinit.kernels.cuda import SIMULATED, kernel
+
+        view, transform_class = self.view, cast("Any", type(distribution))
+        first, axes = merged(view.shape, view.strides, shape, offset)
+        columns, rows, planes, others = _loops(axes, view.itemsize)
+        numbers = (columns.length, columns.stride, *rows, *planes)
+        address, words = view.__array_interface__["data"][0], (np.uint64(key), np.uint64(stream))
+        with self._current():
+            units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
+            grid, threads = _grid(columns, rows, planes, 2 if view.itemsize == 8 else 4, units * BLOCKS_PER_UNIT)
+            run = kernel(transform_class, dtype)[grid, threads, self._queue()]
+            for places in itertools.product(*(range(axis.length) for axis in others)):
+                to = address + sum(at * axis.stride for at, axis in zip(places, others, strict=True))
+                index = first + sum(at * axis.step for at, axis in zip(places, others, strict=True))
+                run(np.int64(to), distribution, low, high, *words, np.int64(index), *map(np.int64, numbers))
+
+
+def _view(found: Any) -> np.ndarray[Any, Any]:
+    """An array of the shape, strides, dtype and address that an interface describes."""
+    try:
+        if found.get("mask") is not None:
+            raise TypeError("it has a mask")
+        description = {key: found.get(key) for key in ("shape", "strides", "data", "typestr")}
+        if np.dtype(description["typestr"]).hasobject:
+            raise TypeError("it holds objects")
+        view = np.asarray(_Interface({**description, "version": 3}))
+        address, _ = description["data"]
+        if view.__array_interface__["data"][0] != address and view.size:
+            raise TypeError("its data are nowhere")
+    except Exception as error:  # whatever NumPy makes of it
+        raise TypeError(f"out must be an array on a GPU, got {quoted(found)}: {printable(str(error))}") from None
+    if description["typestr"] == "<V2":  # what torch, Numba and ml_dtypes call it
+        import ml_dtypes
+
+        view = view.view(ml_dtypes.bfloat16)
+    return view
+
+
+def _ordinal(out: Any) -> int | None:
+    """The number of the GPU that an array is on, by torch, CuPy or Numba; None where nobody says."""
+    memory = getattr(out, "gpu_data", None)
+    for place in (getattr(out, "device", None), getattr(getattr(memory, "context", None), "device", None)):
+        for name in ("index", "id"):
+            number = getattr(place, name, None)
+            if isinstance(number, int):
+                return number
+    return None
+
+
+def on_device(out: Any) -> bool:
+    """Whether this is an array on a GPU, or one of its simulator's."""
+    if isinstance(out, np.ndarray):
+        return False
+    if _torch_tensor(out):
+        return bool(out.is_cuda)
+    return hasattr(out, "__cuda_array_interface__") or hasattr(out, "__cuda_ndarray__")
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """Numba's device array, not filled."""
+    _check_device()
+    cuda = _numba_cuda()
+
+    return cuda.device_array(shape, dtype)
+
+
+def _numba_cuda() -> Any:
+    """Numba's module, which has no types."""
+    return importlib.import_module("numba.cuda")
+
+
+def _torch_tensor(out: Any) -> bool:
+    """Whether this is torch's; it is not imported for the question."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(out, torch.Tensor)
+
+
+def _check_device() -> None:
+    """Refuse to go on without numba-cuda or without a GPU."""
+    from fastinit.kernels.cuda import INSTALL, check_installed
+
+    check_installed()
+    cuda = _numba_cuda()
+
+    if not cuda.is_available():
+        raise RuntimeError(f"no CUDA device, or no driver for one, was found; numba-cuda is installed by {INSTALL}")
+
+
+def _loops(axes: list[Axis], size: int) -> tuple[Axis, Axis, Axis, list[Axis]]:
+    """Columns, which follow each other in the tensor; rows, those nearest in memory; planes; and the axes left."""
+    axes = list(axes)
+    columns = axes.pop() if axes and axes[-1].step == 1 else Axis(1, size, 1)
+    axes.sort(key=lambda axis: abs(axis.stride))
+    rows = axes.pop(0) if axes else Axis(1, 0, 0)
+    axes.sort(key=lambda axis: axis.length)
+    planes = axes.pop() if axes else Axis(1, 0, 0)
+    return columns, rows, planes, axes
+
+
+def _grid(
+    columns: Axis, rows: Axis, planes: Axis, per_block: int, most: int
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Blocks of threads, and threads of a block, along columns, rows and planes.
+
+    Neighbouring threads store next to each other: along the columns, or along the rows where those are nearer.
+    """
+    from fastinit.kernels.cuda import THREADS
+
+    across = (columns.length + 2 * per_block - 2) // per_block  # blocks of a row, wherever in one it begins
+    rows_first = rows.length > 1 and 0 < abs(rows.stride) < abs(columns.stride)
+    x = 1 if rows_first else min(THREADS, 1 << (across - 1).bit_length())
+    y = min(THREADS // x, 1 << (rows.length - 1).bit_length())
+    wide = min(-(-across // x), most)
+    high = min(-(-rows.length // y), MOST_BLOCKS, max(1, most // wide))
+    deep = min(planes.length, MOST_BLOCKS, max(1, most // (wide * high)))
+    return (wide, high, deep), (x, y, 1)

@@ -1,0 +1,240 @@
+"""Pictures of `verify`'s reports and of `propagate`'s layers; they need matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    raise ImportError("a plot needs matplotlib: pip install fastinit-weights[plot]") from None
+
+from fastinit.distributions.laws import Floats
+from fastinit.initializers.factories import brief
+from fastinit.propagation.simulation import Propagation
+from fastinit.verification.tests import Summary
+from fastinit.verification.verifier import Report
+
+INK, LAW, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
+COVERED = 0.99  # of the bands
+
+
+def _quantiles(chances: Floats, rest: Floats, summary: Summary) -> Floats:
+    """Where the distribution's distribution function takes these values, between the bins' edges."""
+    edges = summary.edges[1:-1]
+    left = np.interp(chances, summary.cdf[1:-1], edges)
+    right = np.interp(-rest, -summary.sf[1:-1], edges)
+    return np.where(chances < 0.5, left, right)
+
+
+def _histogram(axes: Any, report: Report, summary: Summary) -> None:
+    """Panel one: densities."""
+    distribution = report.distribution
+    low, high = distribution.mean - 4.5 * distribution.std, distribution.mean + 4.5 * distribution.std
+    low, high = max(low, distribution.support[0]), min(high, distribution.support[1])
+    wanted = np.linspace(low, high, 101)
+    at = np.unique(np.searchsorted(summary.edges[1:-1], wanted) + 1)  # whole bins only
+    ends = np.clip(summary.edges[at], low, high)
+    if len(ends) < 3:
+        ends, at = np.array([low, high]), np.array([0, len(summary.edges) - 1])
+    total = np.concatenate([[0], np.cumsum(summary.counts)])
+    width = np.diff(ends)
+    keep = width > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        height = np.diff(total[at]) / summary.counts.sum() / width
+        truth = np.diff(summary.cdf[at]) / width
+    axes.stairs(np.where(keep, height, 0), ends, fill=True, color="#a9c4de", label="array")
+    middle = ends[:-1] + width / 2
+    axes.plot(middle[keep], truth[keep], color=LAW, lw=1.3, label="distribution")
+    axes.set(title="Histogram", xlabel="value", ylabel="density")
+    axes.set_ylim(0, 1.2 * max(axes.get_ylim()[1], 1e-300))
+    axes.locator_params(axis="x", nbins=5)
+    axes.legend(frameon=False, loc="upper center", ncols=2)
+
+
+def _quantile_plot(axes: Any, report: Report, summary: Summary) -> None:
+    """Panel two: what the bins' shares of the array would be as quantiles, against their edges; units of the std."""
+    from scipy import stats
+
+    distribution, size = report.distribution, int(summary.counts.sum())
+    below = np.cumsum(summary.counts)[:-1]
+    above = size - below
+    some = np.flatnonzero((below > 0) & (above > 0) & (summary.counts[:-1] > 0))
+    if len(some) > 4000:
+        some = some[:: len(some) // 4000 + 1]
+    edges = summary.edges[1:-1][some]
+
+    def z(x: Floats) -> Floats:
+        return (x - distribution.mean) / distribution.std
+
+    expected = z(_quantiles(below[some] / size, above[some] / size, summary))
+    tail = (1 - COVERED) / 2
+    bands = []
+    for chance in (tail, 1 - tail):
+        near = stats.beta.ppf(chance, below[some], above[some] + 1)
+        rest = stats.beta.ppf(1 - chance, above[some] + 1, below[some])
+        bands.append(z(_quantiles(near, rest, summary)))
+    axes.fill_between(expected, *bands, color=BAND, label=f"{COVERED:.0%} band, each point")
+    ends = [float(expected.min()), float(expected.max())] if len(some) else [-1.0, 1.0]
+    axes.plot(ends, ends, color=LAW, lw=1, label="distribution")
+    axes.plot(expected, z(edges), ".", ms=2.5, color=INK, label="array")
+    axes.set(title="Q–Q", xlabel="quantile of the distribution (std)", ylabel="quantile of the array (std)")
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _deviation(axes: Any, summary: Summary) -> None:
+    """Draw panel three: the empirical distribution function less the expected one, and Kolmogorov-Smirnov's band."""
+    from scipy import stats
+
+    size = int(summary.counts.sum())
+    distance = np.cumsum(summary.counts) / size - summary.cdf[1:]
+    unit = math.sqrt(size)
+    limit = float(stats.kstwo.isf(1 - COVERED, size)) * unit
+    axes.axhspan(-limit, limit, color=BAND, label=f"{COVERED:.0%} band, whole curve")
+    axes.axhline(0, color=LAW, lw=1)
+    axes.plot(summary.cdf[1:], distance * unit, color=INK, lw=0.9, label="array")
+    reach = max(1.25 * limit, 1.1 * float(abs(distance).max()) * unit)
+    axes.set(title="Distribution function", xlabel="probability under the distribution", ylabel="deviation × √n")
+    axes.set(xlim=(0, 1), ylim=(-reach, 1.35 * reach))
+    axes.legend(frameon=False, loc="upper center", ncols=2)
+
+
+def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
+    """Panel four: correlations of rows; of an array without rows, those at the lags."""
+    matrix = summary.rows
+    if len(matrix):
+        shown = matrix.copy()
+        np.fill_diagonal(shown, np.nan)
+        limit = float(np.nanmax(abs(shown)))
+        image = axes.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        figure.colorbar(image, ax=axes, label="correlation", fraction=0.046, pad=0.03)
+        axes.set(title=f"Correlation of {len(matrix)} rows", xlabel="row of the sample", ylabel="row of the sample")
+        return
+    names, values = list(summary.lags), list(summary.lags.values())
+    axes.axhspan(-2.58 / math.sqrt(report.size), 2.58 / math.sqrt(report.size), color=BAND, label="99% band, each lag")
+    axes.plot(range(len(names)), values, "o", color=INK, ms=4)
+    axes.set_xticks(range(len(names)), [name.removeprefix("lag ") for name in names])
+    axes.set(title="Correlation along the array", xlabel="lag (elements)", ylabel="correlation")
+    axes.set_ylim(axes.get_ylim()[0], 1.3 * axes.get_ylim()[1])
+    axes.legend(frameon=False, loc="upper center")
+
+
+def plot(report: Report, path: str | Path) -> None:
+    """Write a report's picture: histogram, Q-Q plot, deviation of the distribution function, correlations.
+
+    The bands are those of a right array, for each point of the Q-Q plot (the beta distribution of an order statistic)
+    and for the whole curve of the deviation (Kolmogorov-Smirnov); the latter is in units of 1 / sqrt(n).
+
+    Parameters
+    ----------
+    report
+        Of `verify`.
+    path
+        The file; its ending names the format, such as .png, .pdf or .svg.
+
+    Raises
+    ------
+    ValueError
+        If the report is of a constant or of an empty array: there is nothing to plot.
+
+    Examples
+    --------
+    >>> import fastinit as fi, os, tempfile
+    >>> from fastinit.verification.plots import plot
+    >>> report = fi.verify(fi.array((64, 64), fi.normal(), seed=0, name="w"), fi.normal())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot(report, f"{folder}/w.png")
+    ...     os.listdir(folder)
+    ['w.png']
+    """
+    summary = report.summary
+    if summary is None or not summary.counts.sum():
+        raise ValueError(f"report must be of draws, got one of {report.size} elements of {report.distribution}")
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    grid = figure.subplots(2, 2)
+    _histogram(grid[0, 0], report, summary)
+    _quantile_plot(grid[0, 1], report, summary)
+    _deviation(grid[1, 0], summary)
+    _heat_map(figure, grid[1, 1], report, summary)
+    for axes in grid.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+    failed = [result.name for result in report.results if not result.passed]
+    verdict = "passed" if report.passed else f"rejected by {', '.join(failed[:4])}{' …' if len(failed) > 4 else ''}"
+    figure.suptitle(f"{report.size:,} elements of {report.dtype} as {report.distribution}\n{verdict}", fontsize=11)
+    figure.savefig(path, dpi=150)
+
+
+def plot_propagation(
+    found: Sequence[Propagation] | Mapping[str, Propagation], path: str | Path, title: str = ""
+) -> None:
+    """Write a picture of the stds by layer, of activations and of gradients, measured and predicted.
+
+    Shaded is where theory expects a network of these widths: four standard deviations (`Propagation.interval`).
+
+    Parameters
+    ----------
+    found
+        What `propagate` returned; a mapping gives the labels of the legend.
+    path
+        The file; its ending names the format, such as .png, .pdf or .svg.
+    title
+        By default the activation and the depth.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to plot.
+
+    Examples
+    --------
+    >>> import fastinit as fi, os, tempfile
+    >>> from fastinit.verification.plots import plot_propagation
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot_propagation([fi.propagate(fi.he_normal(), depth=5, width=64)], f"{folder}/p.png")
+    ...     os.listdir(folder)
+    ['p.png']
+    """
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    labelled = found if isinstance(found, Mapping) else {brief(one.init): one for one in found}
+    if not labelled:
+        raise ValueError("found must hold a propagation or more, got none")
+    first = next(iter(labelled.values()))
+    figure.suptitle(title or f"{first.activation}, {first.depth} layers")
+    forward, backward = figure.subplots(1, 2)
+    for number, (label, one) in enumerate(labelled.items()):
+        _stds(forward, one, one.activation_std, one.predicted_std, one.interval(), f"C{number}", label)
+        gradients = one.gradient_std, one.predicted_gradient_std, one.interval(gradient=True)
+        _stds(backward, one, *gradients, f"C{number}", label)
+        if one.overflow_layer:
+            forward.axvline(one.overflow_layer, color=f"C{number}", linestyle=":")
+    for axes, what in ((forward, "activations"), (backward, "gradients with respect to activations")):
+        axes.set(yscale="log", xlabel="layer", ylabel="standard deviation", title=what)
+        axes.locator_params(axis="x", integer=True)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.5), max(high, 2.0))  # a std that holds should look like it
+        axes.spines[["top", "right"]].set_visible(False)
+    forward.plot([], [], color="black", linestyle="--", linewidth=0.8, label="predicted")
+    forward.fill_between([], [], [], color="black", alpha=0.15, label="±4 deviations")
+    if any(one.overflow_layer for one in labelled.values()):
+        forward.plot([], [], color="black", linestyle=":", label="overflow")
+    handles, labels = forward.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _stds(
+    axes: Any, one: Propagation, std: Floats, predicted: Floats, interval: tuple[Floats, Floats], color: str, label: str
+) -> None:
+    """One line with its prediction; on a log axis, so without zeros."""
+    layers = np.arange(1, one.depth + 1)
+    good = np.isfinite(std) & (std > 0)
+    known = np.isfinite(predicted) & (predicted > 1e-45) & (predicted < 1e39)  # what a float32 can be
+    marks = "o" if one.depth < 30 else ""
+    axes.plot(layers[good], std[good], color=color, label=label, marker=marks, markersize=4, linewidth=2)
+    axes.plot(layers[known], predicted[known], color="black", linestyle="--", linewidth=0.8)
+    axes.fill_between(layers[known], *(bound[known] for bound in interval), color=color, alpha=0.15, linewidth=0)

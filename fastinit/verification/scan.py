@@ -1,0 +1,129 @@
+"""The pass of `verify` over an array: tasks for threads, and what they count put together."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastinit.distributions.laws import Array, Floats
+from fastinit.sampling.threads import run
+from fastinit.verification.null_distribution import BINS, Null, patterns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NEAR_LAGS = (1, 2, 3, 4, 8, 16, 32, 64)
+FAR_LAGS = 4  # at most so many lags of the outer axes: each reads the array once more
+TASK = 1 << 19  # elements of a thread's task
+PRINTS = 1 << 17  # fingerprints that are kept of an array, about
+
+
+def flat(array: Array, begin: int, end: int) -> Array:
+    """The elements [begin, end) in C order: a view where they lie next to each other, else a copy of these alone."""
+    if array.flags.c_contiguous:
+        return array.reshape(-1)[begin:end]
+    inner = math.prod(array.shape[1:])
+    first, last = begin // inner, (end - 1) // inner
+    if array.ndim == 1 or begin >= end:
+        return np.ascontiguousarray(array[begin:end] if array.ndim == 1 else array[:0]).reshape(-1)
+    if first == last:
+        return flat(array[first], begin - first * inner, end - first * inner)
+    head, tail = -(-begin // inner), end // inner
+    parts = [np.ascontiguousarray(array[head:tail]).reshape(-1)]
+    if begin < head * inner:
+        parts.insert(0, flat(array[first], begin - first * inner, inner))
+    if end > tail * inner:
+        parts.append(flat(array[last], 0, end - tail * inner))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+class Accumulated(NamedTuple):
+    """What the whole array has."""
+
+    counts: NDArray[np.int64]  # in the null hypothesis's bins
+    sums: Floats
+    lags: dict[str, tuple[int, float]]  # the pairs, and the sum over them
+    outside: int
+    bad: int
+    prints: NDArray[np.uint64]
+    places: NDArray[np.int64]
+
+
+def _lags(shape: tuple[int, ...]) -> dict[str, int]:
+    """The lags by name: the near ones, and a step along each axis but the last."""
+    size = math.prod(shape)
+    found = {f"lag {lag}": lag for lag in NEAR_LAGS if lag < size}
+    for axis in range(len(shape) - 2, -1, -1):
+        lag = math.prod(shape[axis + 1 :])
+        if shape[axis] > 1 and lag not in found.values() and len(found) < len(NEAR_LAGS) + FAR_LAGS:
+            found[f"lag {lag}"] = lag
+    return found
+
+
+def scan(array: Array, null: Null, threads: int) -> Accumulated:
+    """The pass."""
+    from fastinit.kernels.accumulators import NEAR, Found, narrow, narrow_product, wide, wide_product
+
+    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    array = array.transpose(order)  # which axis comes first is nothing to the tests, but much to the memory
+    size, half = array.size, array.dtype.itemsize == 2
+    lags = _lags(array.shape)
+    near = {name: lag for name, lag in lags.items() if lag <= NEAR}
+    far = {name: lag for name, lag in lags.items() if lag > NEAR}
+    steps = np.array(list(near.values()), np.int64)
+    tasks = -(-size // TASK)
+    rarity = max(0, math.ceil(math.log2(size / PRINTS)))
+    limit = np.uint32((1 << 32 >> rarity) - 1)
+    room = min(TASK, (4 * TASK >> rarity) + 4096)
+    bins, outside, bad = np.zeros(1 << 16 if half else BINS, np.int64), np.zeros(2, np.int64), np.zeros(1, np.int64)
+    sums, products = np.zeros((tasks, 4)), np.zeros((tasks, len(near) + len(far)))
+    prints: list[Any] = [None] * tasks
+    lock = threading.Lock()
+    look, product, values = (narrow, narrow_product, null.values) if half else (wide, wide_product, null.grid)
+
+    def part(begin: int, end: int) -> Array:
+        piece = flat(array, begin, min(end, size))
+        if not (piece.flags.writeable and piece.flags.aligned):  # Numba would compile the kernel once more for each
+            piece = piece.copy()
+        return piece.view(np.uint16) if half else piece
+
+    def count(begin: int, end: int, sums: Floats, products: Floats) -> tuple[Found, int]:
+        """What a run has, and how many fingerprints were kept of it."""
+        here, many = part(begin, end + NEAR), min(room, end - begin)
+        found = Found(
+            np.zeros_like(bins), sums, products, np.zeros_like(outside), np.zeros_like(bad),
+            np.empty(many, np.uint64), np.empty(many, np.int64),
+        )  # fmt: skip
+        kept = look(here, end - begin, values, steps, begin, limit, found)
+        for at, lag in enumerate(far.values(), len(near)):
+            there = part(begin + lag, end + lag) if begin + lag < size else here[:0]
+            products[at] = product(here, there, values)
+        return found, kept
+
+    def task(k: int) -> int:
+        begin, end = k * TASK, min((k + 1) * TASK, size)
+        found, kept = count(begin, end, sums[k], products[k])
+        prints[k] = found.prints[:kept].copy(), found.places[:kept].copy()
+        with lock:  # whole numbers: in any order the same
+            for total, one in ((bins, found.bins), (outside, found.outside), (bad, found.bad)):
+                total += one
+        return end - begin
+
+    count(0, 0, sums[0].copy(), products[0].copy())  # what is not compiled yet is, by a run of nothing
+    run(task, tasks, threads)
+    if half:
+        known = null.bin_of >= 0
+        counts = np.zeros(null.mass.size, np.int64)
+        np.add.at(counts, null.bin_of[known], bins[known])
+        bad[0] = bins[~known].sum()
+        atoms = patterns(array.dtype)
+        outside[0] = bins[known & ((atoms < null.low) | (atoms > null.high))].sum()
+    else:
+        counts = bins
+    totals = products.sum(axis=0)
+    pairs = {name: (size - lag, float(totals[at])) for at, (name, lag) in enumerate({**near, **far}.items())}
+    hashes, places = (np.concatenate(kind) for kind in zip(*prints, strict=True))
+    return Accumulated(counts, sums.sum(axis=0), pairs, int(outside.sum()), int(bad[0]), hashes, places)
