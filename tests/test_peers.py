@@ -24,7 +24,7 @@ import pytest
 from scipy import stats
 
 import fastinit as fi
-from tests.test_laws import ks
+from tests.test_distributions import ks
 
 DRAWS = (1000, 1000)
 ALPHA = 1e-4
