@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import fastinit as fi
+from fastinit.core.dtypes import FLOATS, dtype_of
 from fastinit.kernels import emulation, transforms
 from fastinit.sampling.cuda import Buffer, _grid, _loops
-from fastinit.sampling.filling import FLOATS, dtype_of
 from fastinit.sampling.lowering import lower
 from fastinit.sampling.plan import merged
 from tests.ptx import Kernel
@@ -39,6 +39,7 @@ DISTRIBUTIONS: dict[str, Any] = {
     "tail": fi.truncated_normal(0.0, 1.0, -9.0, -3.0),
 }
 DRAWN = [kind for kind in DISTRIBUTIONS if kind != "constant"]
+assert list(DISTRIBUTIONS) == ["constant", *(name for name in transforms.TRANSFORMS if name != "words")]
 CAPABILITIES = [(7, 5), (8, 0), (9, 0), (10, 0)]
 
 
@@ -168,12 +169,10 @@ def written(kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> int:
     fma = emulation.fma
     monkeypatch.setattr(emulation, "fma", counted)
     monkeypatch.setattr(transforms, "fma", counted)
-    distribution = lower(DISTRIBUTIONS[kind].distribution((64,)), dtype_of(dtype)).draw
+    distribution = lower(DISTRIBUTIONS[kind].distribution((64,)), dtype_of(dtype)).transform
+    row = transforms.TRANSFORMS[kind]
     word, pairs = (np.uint64, 1) if dtype == "float64" else (np.uint32, 2)
-    for function in (
-        transforms.TRANSFORMS.get(type(distribution)),
-        transforms.PROPOSALS.get(type(distribution), (0, None))[1],
-    ):
+    for function in (row.pair, row.propose):
         for _ in range(pairs if function else 0):
             assert function
             function(distribution, word(12345), word(67890))
@@ -201,8 +200,8 @@ def test_ptx_holds_what_the_source_says(
     multiplied = re.findall(rf"^\s+(mul\S*|mad\S*)\s.*(?:{constants});", text, re.MULTILINE)
     assert set(multiplied) <= {"mul.hi.u32", "mul.lo.s32", "mul.wide.u32"}
     assert not re.search("0x(d2511f53|cd9e8d57)|3528531795|3449720151", text)  # as 64-bit numbers
-    distribution = type(lower(DISTRIBUTIONS[kind].distribution((64,)), dtype_of(dtype)).draw)
-    blocks = (distribution in transforms.TRANSFORMS) + (distribution in transforms.PROPOSALS)
+    row = transforms.TRANSFORMS[kind]
+    blocks = (row.pair is not None) + (row.propose is not None)
     # two a round; the stream's product in the first round may be made once for both blocks
     assert 0 <= 20 * blocks - operations.count("mul.hi.u32") < blocks
     size = np.dtype(dtype_of(dtype)).itemsize
@@ -238,7 +237,7 @@ def interpreted(
     assert not others
     grid, block = _grid(columns, rows, planes, 2 if size == 8 else 4, 2)
     lowered = lower(DISTRIBUTIONS[kind].distribution(shape), host.dtype)
-    arguments = [address, *lowered.draw, lowered.low, lowered.high, seed, name, first]
+    arguments = [address, *lowered.transform, lowered.low, lowered.high, seed, name, first]
     Kernel(text).run([*arguments, columns.length, columns.stride, *rows, *planes], grid, block, base, memory)
     return bytes(memory)
 
@@ -289,7 +288,7 @@ def test_interpreted_ptx_of_a_constant() -> None:
 
 @needs_extra
 def test_ptx_refuses_what_it_does_not_have() -> None:
-    with pytest.raises(ValueError, match="law_kind must be one of constant, uniform"):
+    with pytest.raises(ValueError, match="transform must be one of constant, uniform"):
         ptx("cauchy", "float32")
     with pytest.raises(ValueError, match="dtype must be one of float16"):
         ptx("normal", "int32")

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import fastinit as fi
-from fastinit.distributions.laws import WORTHWHILE, tail_rate
 from fastinit.distributions.moments import Moments, standard_moments
+from fastinit.distributions.truncated_normal import WORTHWHILE, tail_rate
 
 Floats = NDArray[np.float64]
 

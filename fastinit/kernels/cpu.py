@@ -53,7 +53,7 @@ from fastinit.kernels.intrinsics import (
 )
 from fastinit.kernels.philox import HALF, LOW, philox
 from fastinit.kernels.simd import BLOCKS
-from fastinit.kernels.transforms import PROPOSALS, TRANSFORMS, NormalTransform, clamp
+from fastinit.kernels.transforms import ROWS, clamp
 
 GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
 SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple of every group
@@ -64,7 +64,9 @@ ROOM = SCATTER_TILE + GROUP + 64  # what a tile may need: two spans, or the rows
 SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + 64
 LAST_ATTEMPT = 4095
 
-AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2  # how values become elements
+AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2
+SIZES = (2, 4, 8)  # bytes of the elements that are stored one by one
+ENCODINGS = {"as is": AS_IS, "float16": FLOAT16, "bfloat16": BFLOAT16}  # how values become elements, as kernels take it
 
 
 class Plan(NamedTuple):
@@ -169,9 +171,9 @@ def _clamped(transform, value, low, high):
 
 @_by_transform(_clamped)
 def _clamped_by_transform(transform, value, low, high):
-    if transform.instance_class is NormalTransform:
-        return lambda transform, value, low, high: value
-    return lambda transform, value, low, high: clamp(value, low, high)
+    if ROWS[transform.instance_class].bounded:
+        return lambda transform, value, low, high: clamp(value, low, high)
+    return lambda transform, value, low, high: value
 
 
 def _put(first, second, transform, low, high, to, encoding, streaming):
@@ -210,7 +212,7 @@ def _groups(transform, scratch, target, to, block, groups, encoding, streaming):
 
 @_by_transform(_groups)
 def _groups_by_transform(transform, scratch, target, to, block, groups, encoding, streaming):
-    draw = TRANSFORMS.get(transform.instance_class)
+    draw = ROWS[transform.instance_class].pair
     if draw is None:
         return lambda transform, scratch, target, to, block, groups, encoding, streaming: None
 
@@ -262,7 +264,7 @@ def _rejected_by_transform(transform, scratch, at, size):
             count -= 1
         return count
 
-    return outsiders if transform.instance_class in TRANSFORMS else everything
+    return everything if ROWS[transform.instance_class].pair is None else outsiders
 
 
 def _propose(transform, a, b):
@@ -271,7 +273,7 @@ def _propose(transform, a, b):
 
 @_by_transform(_propose)
 def _propose_by_transform(transform, a, b):
-    propose = PROPOSALS[transform.instance_class][1]
+    propose: Any = ROWS[transform.instance_class].propose
 
     def two_pairs(transform, a, b):
         first, taken = propose(transform, even(a), even(b))
@@ -290,9 +292,9 @@ def _settle(transform, scratch, target, at, size, base):
 
 @_by_transform(_settle)
 def _settle_by_transform(transform, scratch, target, at, size, base):
-    if transform.instance_class not in PROPOSALS:
+    first_attempt = ROWS[transform.instance_class].first_attempt
+    if ROWS[transform.instance_class].propose is None:
         return lambda transform, scratch, target, at, size, base: None
-    first_attempt = PROPOSALS[transform.instance_class][0]
 
     def loop(transform, scratch, target, at, size, base):
         values, todo, fresh = scratch.values, scratch.todo, scratch.fresh
@@ -364,12 +366,12 @@ def _store_run(scratch, to, source, size, streaming):
 
 @_pass
 def _move(to, source, size):
-    """Store one element."""
+    """Store one element, of one of the sizes in `SIZES`."""
     if size == 2:
         move(to, source, np.uint16(0))
     elif size == 4:
         move(to, source, np.uint32(0))
-    else:
+    elif size == 8:
         move(to, source, np.uint64(0))
 
 
@@ -399,7 +401,7 @@ def _redraws(transform):
 
 @_by_transform(_redraws)
 def _redraws_by_transform(transform):
-    again = transform.instance_class in PROPOSALS
+    again = ROWS[transform.instance_class].propose is not None
     return lambda transform: again
 
 
@@ -539,7 +541,7 @@ _kernels: dict[Any, Any] = {}
 
 
 @cache
-def fill_tiles(transform_class: Callable[..., Any], real: type[Any]) -> Any:
+def fill_tiles(transform_class: Any, real: Any) -> Any:
     """Return the compiled kernel of a transform's class that computes in float32 or float64."""
     fresh = keep(_kernel(transform_class), describe(transform_class, real.__name__))
     kernel = _kernels.setdefault((transform_class, real), fresh)  # threads that come at once compile it once

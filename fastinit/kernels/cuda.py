@@ -22,6 +22,7 @@ from numba import types
 from numba.core import config
 from numba.extending import register_jitable
 
+from fastinit.core.dtypes import DOUBLE, DTYPES, FLOATS, dtype_of
 from fastinit.core.text import quoted
 from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.cpu import LAST_ATTEMPT
@@ -39,16 +40,7 @@ from fastinit.kernels.intrinsics import (
     to_float16,
 )
 from fastinit.kernels.philox import philox
-from fastinit.kernels.transforms import (
-    PROPOSALS,
-    TRANSFORMS,
-    NarrowTransform,
-    NormalTransform,
-    TailTransform,
-    TruncatedTransform,
-    UniformTransform,
-    clamp,
-)
+from fastinit.kernels.transforms import ROWS, TRANSFORMS, clamp
 
 cuda: Any = importlib.import_module("numba.cuda")  # which has no types
 SIMULATED = bool(vars(config)["ENABLE_CUDASIM"])
@@ -61,14 +53,11 @@ class ConstantTransform(NamedTuple):
     value: Any
 
 
-KINDS: dict[str, Any] = {
-    "constant": ConstantTransform,
-    "uniform": UniformTransform,
-    "normal": NormalTransform,
-    "truncated": TruncatedTransform,
-    "narrow": NarrowTransform,
-    "tail": TailTransform,
+# the transforms that a GPU has, by name
+KINDS: dict[str, Any] = {"constant": ConstantTransform} | {
+    name: row.parameters for name, row in TRANSFORMS.items() if name != "words"
 }
+ROUNDINGS: dict[str, Any] = {"float16": to_float16, "bfloat16": to_bfloat16}  # by the encoding's name
 
 THREADS = 256  # of a block
 BOUNDS = (THREADS, 4)  # four such blocks on a multiprocessor of any kind: 64 registers a thread at most
@@ -126,7 +115,7 @@ def _put_two(to, values, at, columns, stride, size):
 
 def _proposal(transform_class, wide):
     """A function from an element's own words to a value, and whether it is good."""
-    first_attempt, propose = PROPOSALS[transform_class]
+    propose: Any = ROWS[transform_class].propose
 
     @_device
     def wide_proposal(transform, words):
@@ -138,7 +127,7 @@ def _proposal(transform_class, wide):
         second, spare = propose(transform, words[2], words[3])
         return select(taken, first, second), taken | spare
 
-    return first_attempt, wide_proposal if wide else narrow_proposal
+    return wide_proposal if wide else narrow_proposal
 
 
 @_device
@@ -149,7 +138,8 @@ def _outside(transform, value):
 
 def _maker(transform_class, wide):
     """A function from a block to its finished values."""
-    draw: Any = TRANSFORMS.get(transform_class)
+    row = ROWS[transform_class]
+    draw: Any = row.pair
 
     @_device
     def two(transform, block, key, stream):
@@ -163,7 +153,7 @@ def _maker(transform_class, wide):
         c, d = draw(transform, w[2], w[3])
         return a, b, c, d
 
-    if transform_class not in PROPOSALS:
+    if row.propose is None:
         return two if wide else four
 
     @_device
@@ -193,7 +183,7 @@ def _maker(transform_class, wide):
     def all_of_four(transform, block, key, stream):
         return transform.lower, transform.lower, transform.lower, transform.lower, np.int64(15)
 
-    first_attempt, proposal = _proposal(transform_class, wide)
+    first_attempt, proposal = row.first_attempt, _proposal(transform_class, wide)
     begin_two, begin_four = (some_of_two, some_of_four) if draw else (all_of_two, all_of_four)
 
     @_device
@@ -236,18 +226,18 @@ def _maker(transform_class, wide):
 
 def _encoder(transform_class, dtype):
     """A function from a value to the element that is stored."""
-    if dtype in ("float32", "float64"):
+    encoding = DTYPES[dtype].encoding
+    if encoding == "as is":
         return _device(lambda value, low, high: value)
-    rounded = to_bfloat16 if dtype == "bfloat16" else to_float16
-    if transform_class is NormalTransform:
-        return _device(lambda value, low, high: low_half(rounded(value)))
-    return _device(lambda value, low, high: low_half(rounded(clamp(value, low, high))))
+    rounded = ROUNDINGS[encoding]
+    if ROWS[transform_class].bounded:
+        return _device(lambda value, low, high: low_half(rounded(clamp(value, low, high))))
+    return _device(lambda value, low, high: low_half(rounded(value)))
 
 
 def _stored(transform_class: Any, dtype: str) -> Any:
     """The elements of a block and the function that stores them; how many; the bytes of one."""
-    size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[dtype]
-    wide = size == 8
+    size, wide = DTYPES[dtype].size, DTYPES[dtype].precision is DOUBLE
     make, encode = _maker(transform_class, wide), _encoder(transform_class, dtype)
 
     @_device
@@ -368,7 +358,7 @@ def ptx(transform: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
 
     Parameters
     ----------
-    law_kind
+    transform
         ``"constant"``, ``"uniform"``, ``"normal"``, ``"truncated"`` (a normal drawn until it is inside), ``"narrow"``
         (a truncated normal by uniform proposals) or ``"tail"`` (one by exponential proposals): a class of
         `fastinit.kernels.transforms` each, which `fastinit.sampling.lowering` makes of a distribution.
@@ -407,16 +397,16 @@ def ptx(transform: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
         If there is no such kernel.
     """
     if transform not in KINDS:
-        raise ValueError(f"law_kind must be one of {', '.join(KINDS)}, got {quoted(transform)}")
-    transform_class, floats = KINDS[transform], ("float16", "bfloat16", "float32", "float64")
-    if dtype not in floats and transform_class is not ConstantTransform:
-        raise ValueError(f"dtype must be one of {', '.join(floats)}, got {quoted(dtype)}")
+        raise ValueError(f"transform must be one of {', '.join(KINDS)}, got {quoted(transform)}")
+    transform_class = KINDS[transform]
+    if dtype not in FLOATS and transform_class is not ConstantTransform:
+        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {quoted(dtype)}")
     check_installed()
     if SIMULATED:
         raise RuntimeError("the simulator of CUDA (NUMBA_ENABLE_CUDASIM=1) compiles no PTX")
-    real = types.float64 if dtype == "float64" else types.float32
+    real = types.float64 if dtype in DTYPES and DTYPES[dtype].precision is DOUBLE else types.float32
     if transform_class is ConstantTransform:
-        dtype = bits_name(2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
+        dtype = bits_name(dtype_of(dtype).itemsize)
         fields = [getattr(types, dtype)]
     else:
         fields = [real] * len(transform_class._fields)

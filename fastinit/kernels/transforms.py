@@ -3,10 +3,10 @@
 A *pair* of words makes a pair of values. A word has the width of the floats that it makes: uint32 for float32 (whose
 values float16 and bfloat16 round), uint64 for float64; a Philox block is two pairs of the one or one pair of the other.
 
-The parameters of a distribution, finished scalars of one width, are a small named tuple, and its class chooses the
-functions: `draw` makes a pair of values from a pair of words, `propose` one candidate and whether it is accepted. A new
-distribution is one class, one function and one row of the tables at the end of this file. No function here branches: a
-loop over any of them becomes vector code.
+The parameters of a transform, finished scalars of one width, are a small named tuple, and its class chooses the
+functions: one makes a pair of values from a pair of words, one proposes a candidate and says whether it is accepted. To
+add a transform, write its class, its function and a row of `TRANSFORMS`. No function here branches: a loop over any of
+them becomes vector code.
 """
 
 # These functions are compiled, and their types are those of their arguments.
@@ -328,18 +328,24 @@ def words_pair(transform, a, b):
     return from_bits(signed(a)), from_bits(signed(b))
 
 
-# Distribution -> the pair of values of attempt 0.
-TRANSFORMS: dict[type[Any], Callable[..., Any]] = {
-    WordsTransform: words_pair,
-    UniformTransform: uniform_pair,
-    NormalTransform: normal_pair,
-    TruncatedTransform: normal_pair,
+class Transform(NamedTuple):
+    """A row of the registry: the class of a transform's parameters, and the functions that compute with them."""
+
+    parameters: Callable[..., Any]  # a named tuple's class
+    pair: Callable[..., Any] | None = None  # of attempt 0; None where that is skipped
+    first_attempt: int = 0  # of the proposals
+    propose: Callable[..., Any] | None = None  # None where nothing is rejected
+    bounded: bool = True  # rounded values are clamped to the distribution's support
+
+
+# The registry. Every kind of proposal has its own attempts, so that distributions that differ in kind share no word; no
+# kind's acceptance is below 1/4, so that none ever uses up its attempts.
+TRANSFORMS: dict[str, Transform] = {
+    "words": Transform(WordsTransform, words_pair),
+    "uniform": Transform(UniformTransform, uniform_pair),
+    "normal": Transform(NormalTransform, normal_pair, bounded=False),
+    "truncated": Transform(TruncatedTransform, normal_pair, 1, propose_normal),
+    "narrow": Transform(NarrowTransform, None, 2048, propose_uniform),
+    "tail": Transform(TailTransform, None, 3072, propose_exponential),
 }
-# Distribution -> the first attempt of its proposals, and the proposal. Every kind has its own attempts, so that
-# distributions that differ in kind share no word; no kind's acceptance is below 1/4, so that none ever uses up its
-# attempts.
-PROPOSALS: dict[type[Any], tuple[int, Callable[..., Any]]] = {
-    TruncatedTransform: (1, propose_normal),
-    NarrowTransform: (2048, propose_uniform),
-    TailTransform: (3072, propose_exponential),
-}
+ROWS = {row.parameters: row for row in TRANSFORMS.values()}  # by the class, which is what a kernel sees

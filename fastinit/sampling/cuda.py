@@ -1,4 +1,4 @@
-"""Arrays on a GPU: what `fill` has to know of them, and the launch of the kernels."""
+"""The backend of arrays in a GPU's memory: their description, and the launch of the kernels."""
 
 from __future__ import annotations
 
@@ -7,18 +7,91 @@ import itertools
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from fastinit.core.forks import FOR_FILLS, load
 from fastinit.core.text import printable, quoted
+from fastinit.distributions import Constant, Distribution
+from fastinit.initializers.factories import Initializer
+from fastinit.sampling import cpu
+from fastinit.sampling.checks import distribution_of
 from fastinit.sampling.plan import Axis, merged
+from fastinit.sampling.progress import Progress, reporter
+from fastinit.sampling.threads import thread_count
 
 if TYPE_CHECKING:
+    from fastinit.sampling.backend import Work
     from fastinit.sampling.lowering import Lowered
+
+Sizes = tuple[int, ...]
 
 BLOCKS_PER_UNIT = 16  # of threads, for each multiprocessor: enough to even out, few enough to start at once
 MOST_BLOCKS = 65535  # along the second and third axis of a grid
+
+
+def opened(out: Any) -> Buffer:
+    """Return the description of an array on a GPU."""
+    return Buffer.of(out)
+
+
+def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes) -> Work:
+    """Plan the fill of such an array, checked to be possible."""
+    load(*FOR_FILLS)
+    from fastinit.sampling.lowering import lower, lower_constant
+
+    content = distribution_of(init, dtype, strides, shape, whole)
+    if isinstance(content, Constant):
+        return Stored(lower_constant(content, dtype))
+    if isinstance(content, Distribution):
+        return Drawn(lower(content, dtype), whole, offset)
+    return Copied(cpu.planned(init, dtype, np.empty(shape, dtype).strides, shape, whole, offset))
+
+
+class Drawn(NamedTuple):
+    """A distribution's values, by a kernel."""
+
+    lowered: Lowered
+    whole: Sizes
+    offset: Sizes
+
+    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+        """Start the kernel."""
+        thread_count(threads)
+        out.draw(self.lowered, self.whole, self.offset, key, stream)
+        _report(out, progress)
+
+
+class Stored(NamedTuple):
+    """A constant, by a kernel."""
+
+    value: Any
+
+    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+        """Start the kernel."""
+        thread_count(threads)
+        out.constant(self.value)
+        _report(out, progress)
+
+
+class Copied(NamedTuple):
+    """A matrix, made on the CPU."""
+
+    work: Work
+
+    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+        """Make it, and copy it."""
+        host = np.empty(out.shape, out.dtype)
+        self.work.run(host, key, stream, threads, progress)
+        out.copy(host)
+
+
+def _report(out: Buffer, progress: Progress) -> None:
+    """Report a fill that has been started as done."""
+    if progress is not None and progress is not False:
+        with reporter(progress) as report:
+            report(out.view.nbytes, out.view.nbytes)
 
 
 class _Interface:
@@ -63,10 +136,37 @@ class Buffer:
             )
         return Buffer(view, found.get("stream") if stream is None else stream, device)
 
-    def draw(self, lowered: Lowered, shape: tuple[int, ...], offset: tuple[int, ...], key: int, stream: int) -> None:
+    @property
+    def shape(self) -> Sizes:
+        """Sizes of the axes."""
+        shape: Sizes = self.view.shape
+        return shape
+
+    @property
+    def strides(self) -> Sizes:
+        """Bytes between neighbours along each axis."""
+        return self.view.strides
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        dtype: np.dtype[Any] = self.view.dtype
+        return dtype
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.view.size
+
+    @property
+    def flags(self) -> Any:
+        """NumPy's flags, of which ``writeable`` counts."""
+        return self.view.flags
+
+    def draw(self, lowered: Lowered, shape: Sizes, offset: Sizes, key: np.uint64, stream: np.uint64) -> None:
         """Fill it with a distribution's values."""
-        distribution, low, high = lowered[:3]
-        self._launch(self.view.dtype.name, distribution, low, high, key, stream, shape, offset)
+        transform, low, high = lowered[:3]
+        self._launch(self.view.dtype.name, transform, low, high, key, stream, shape, offset)
 
     def constant(self, value: Any) -> None:
         """Fill it with one value."""
@@ -113,7 +213,7 @@ class Buffer:
         return named[self.stream]() if self.stream in named else cuda.external_stream(self.stream)
 
     def _launch(
-        self, dtype: str, distribution: Any, low: Any, high: Any, key: int, stream: int, shape: Any, offset: Any
+        self, dtype: str, distribution: Any, low: Any, high: Any, key: Any, stream: Any, shape: Any, offset: Any
     ) -> None:
         """Start a kernel: over three axes, and once for each place along the others."""
         _check_device()
