@@ -52,16 +52,19 @@ from fastinit.kernels.intrinsics import (
     widen,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
-from fastinit.kernels.simd import BLOCKS
+from fastinit.kernels.simd import BLOCKS, TARGET
 from fastinit.kernels.transforms import ROWS, clamp
 
 GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
+LINE = TARGET.line  # bytes of a cache line
 SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple of every group
 TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: what is done once a tile must not show
 SCATTER_TILE = 4096  # of one whose elements lie apart in memory: enough of them to write whole cache lines
 SCATTER_COLUMNS = 256 - 4  # of it, so that its rows end in whole groups wherever in a block they begin
-ROOM = SCATTER_TILE + GROUP + 64  # what a tile may need: two spans, or the rows of a scattered one, and what overshoots
-SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + 64
+ROOM = (
+    SCATTER_TILE + GROUP + LINE
+)  # what a tile may need: two spans, or the rows of a scattered one, and what overshoots
+SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + LINE
 LAST_ATTEMPT = 4095
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2
@@ -89,8 +92,8 @@ class Plan(NamedTuple):
     streaming: int  # 1: bypass the caches
 
 
-class Target(NamedTuple):
-    """What becomes of values, and whose words they are made from."""
+class Request(NamedTuple):
+    """The bounds and the encoding of elements, and the key and stream of their words."""
 
     low: Any  # the bounds in which 16-bit values are held, and a float of the computation's precision
     high: Any
@@ -135,11 +138,11 @@ def _pairs_by_width(real, c):
 
 
 @_pass
-def _words(blocks, c1, target):
+def _words(blocks, c1, request):
     """The pairs of words of these blocks: counters' first words, and the second ones."""
-    name, key = target.stream, target.key
+    name, key = request.stream, request.key
     words = philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
-    return _pairs(target.low, words)
+    return _pairs(request.low, words)
 
 
 @_pass
@@ -152,8 +155,8 @@ def _drain(scratch, most):
     pending = scratch.pending
     to, source, lines = pending[0], pending[1], min(most, pending[2])
     for line in range(lines):
-        copy_line(to + 64 * line, source + 64 * line)
-    pending[0], pending[1], pending[2] = to + 64 * lines, source + 64 * lines, pending[2] - lines
+        copy_line(to + LINE * line, source + LINE * line)
+    pending[0], pending[1], pending[2] = to + LINE * lines, source + LINE * lines, pending[2] - lines
 
 
 @_pass
@@ -202,7 +205,7 @@ def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
     return narrow if first.bitwidth == 32 else wide
 
 
-def _groups(transform, scratch, target, to, block, groups, encoding, streaming):
+def _groups(transform, scratch, request, to, block, groups, encoding, streaming):
     """Make the blocks of so many groups, attempt 0 where the distribution has one, and store their elements from ``to``
     on.
 
@@ -211,19 +214,19 @@ def _groups(transform, scratch, target, to, block, groups, encoding, streaming):
 
 
 @_by_transform(_groups)
-def _groups_by_transform(transform, scratch, target, to, block, groups, encoding, streaming):
+def _groups_by_transform(transform, scratch, request, to, block, groups, encoding, streaming):
     draw = ROWS[transform.instance_class].pair
     if draw is None:
-        return lambda transform, scratch, target, to, block, groups, encoding, streaming: None
+        return lambda transform, scratch, request, to, block, groups, encoding, streaming: None
 
-    def loop(transform, scratch, target, to, block, groups, encoding, streaming):
+    def loop(transform, scratch, request, to, block, groups, encoding, streaming):
         first = np.uint64(block)
         c1 = broadcast(first >> HALF)
         for group in range(groups):
-            a, b = _words(iota(first + np.uint64(group * BLOCKS)), c1, target)
+            a, b = _words(iota(first + np.uint64(group * BLOCKS)), c1, request)
             values, others = draw(transform, a, b)
             _drain(scratch, BLOCKS // 4)
-            to += _put(values, others, transform, target.low, target.high, to, encoding, streaming)
+            to += _put(values, others, transform, request.low, request.high, to, encoding, streaming)
 
     return loop
 
@@ -283,7 +286,7 @@ def _propose_by_transform(transform, a, b):
     return two_pairs if transform.types[0].bitwidth == 32 else (lambda transform, a, b: propose(transform, a, b))
 
 
-def _settle(transform, scratch, target, at, size, base):
+def _settle(transform, scratch, request, at, size, base):
     """Redraw what is out of bounds of the span ``values[at:]``, whose first element is number ``base``.
 
     Every element is redrawn by its own attempts, until all are inside.
@@ -291,12 +294,12 @@ def _settle(transform, scratch, target, at, size, base):
 
 
 @_by_transform(_settle)
-def _settle_by_transform(transform, scratch, target, at, size, base):
+def _settle_by_transform(transform, scratch, request, at, size, base):
     first_attempt = ROWS[transform.instance_class].first_attempt
     if ROWS[transform.instance_class].propose is None:
-        return lambda transform, scratch, target, at, size, base: None
+        return lambda transform, scratch, request, at, size, base: None
 
-    def loop(transform, scratch, target, at, size, base):
+    def loop(transform, scratch, request, at, size, base):
         values, todo, fresh = scratch.values, scratch.todo, scratch.fresh
         count = _rejected(transform, scratch, at, size)
         attempt = first_attempt
@@ -305,7 +308,7 @@ def _settle_by_transform(transform, scratch, target, at, size, base):
             tries = broadcast(np.uint64(attempt) << np.uint64(20))
             for start in range(0, count, BLOCKS):  # what follows the last place is made, but not used
                 blocks = widen(load_places(np.int64(todo.ctypes.data) + 4 * start)) + np.uint64(base)
-                a, b = _words(blocks, (blocks >> HALF) | tries, target)
+                a, b = _words(blocks, (blocks >> HALF) | tries, request)
                 proposals, accepted = _propose(transform, a, b)
                 store(np.int64(fresh.ctypes.data), proposals)
                 good = movemask(accepted)
@@ -323,22 +326,22 @@ def _settle_by_transform(transform, scratch, target, at, size, base):
     return loop
 
 
-def _encode(values, scratch, target, at, size):
+def _encode(values, scratch, request, at, size):
     """Round ``values[at:]`` to 16 bits if they are to be; the address of element 0 of either kind."""
 
 
 @_by_transform(_encode)
-def _encode_by_width(values, scratch, target, at, size):
-    def wide(values, scratch, target, at, size):
+def _encode_by_width(values, scratch, request, at, size):
+    def wide(values, scratch, request, at, size):
         return np.int64(values.ctypes.data)
 
-    def narrow(values, scratch, target, at, size):
+    def narrow(values, scratch, request, at, size):
         source, to = np.int64(values.ctypes.data), np.int64(scratch.encoded.ctypes.data)
-        if target.encoding == AS_IS:
+        if request.encoding == AS_IS:
             return source
         for place in range(at, at + size, 16):
-            clamped = clamp(_load(target.low, source + 4 * place), target.low, target.high)
-            if target.encoding == BFLOAT16:
+            clamped = clamp(_load(request.low, source + 4 * place), request.low, request.high)
+            if request.encoding == BFLOAT16:
                 store(to + 2 * place, low_half(to_bfloat16(clamped)))
             else:
                 store(to + 2 * place, low_half(to_float16(clamped)))
@@ -351,9 +354,9 @@ def _encode_by_width(values, scratch, target, at, size):
 def _store_run(scratch, to, source, size, streaming):
     """Store ``size`` consecutive bytes; of a run to be streamed the whole lines are left pending."""
     if streaming and size >= 1024:
-        head = -to % 64
-        lines = (size - head) // 64
-        done = head + 64 * lines
+        head = -to % LINE
+        lines = (size - head) // LINE
+        done = head + LINE * lines
         copy(to, source, head)
         copy(to + done, source + done, size - done)
         pending = scratch.pending
@@ -371,7 +374,7 @@ def _move(to, source, size):
         move(to, source, np.uint16(0))
     elif size == 4:
         move(to, source, np.uint32(0))
-    elif size == 8:
+    else:  # 8: a plan has one of `SIZES`
         move(to, source, np.uint64(0))
 
 
@@ -408,13 +411,13 @@ def _redraws_by_transform(transform):
 @_pass
 def _straight(transform, plan, group, to, head, remaining, room):
     """How many groups can go straight to memory, from the element at ``to`` on, number ``head`` of its block."""
-    if _redraws(transform) or head != 0 or (plan.streaming and to % 64 != 0):
+    if _redraws(transform) or head != 0 or (plan.streaming and to % LINE != 0):
         return 0
     return min(remaining // group, room // BLOCKS)
 
 
 @_pass
-def _tile(transform, scratch, plan, target, inner, to, index, column, rows, columns):
+def _tile(transform, scratch, plan, request, inner, to, index, column, rows, columns):
     """Make and store one tile; ``to`` and ``index`` are those of its first row's column 0.
 
     Rows that follow each other in the tensor are one span. A span whose elements lie next to each other is stored piece
@@ -437,20 +440,20 @@ def _tile(transform, scratch, plan, target, inner, to, index, column, rows, colu
             groups = _straight(transform, plan, group, goal, head, count - done, room) if at_once else 0
             straight = groups > 0
             if straight:
-                some, encoding, streaming = groups * group, target.encoding, plan.streaming
+                some, encoding, streaming = groups * group, request.encoding, plan.streaming
             else:
                 if at_once:
                     at = pending[3]
-                    lead = -goal % 64 // plan.size  # elements before the next whole line
+                    lead = -goal % LINE // plan.size  # elements before the next whole line
                     if plan.streaming and not _redraws(transform) and lead > 0 and (head + lead) % per_block == 0:
                         some = min(some, lead)
                 groups = (head + some + group - 1) // group
                 goal = np.int64(scratch.values.ctypes.data) + at * width
-            _groups(transform, scratch, target, goal, block, groups, encoding, streaming)
+            _groups(transform, scratch, request, goal, block, groups, encoding, streaming)
             if not straight:
-                _settle(transform, scratch, target, at, head + some, first + done - head)
+                _settle(transform, scratch, request, at, head + some, first + done - head)
                 if at_once:
-                    source = _encode(scratch.values, scratch, target, at, head + some) + (at + head) * plan.size
+                    source = _encode(scratch.values, scratch, request, at, head + some) + (at + head) * plan.size
                     _store_run(scratch, place + done * plan.size, source, some * plan.size, plan.streaming)
                 elif done == 0:
                     for k in range(together):
@@ -459,7 +462,7 @@ def _tile(transform, scratch, plan, target, inner, to, index, column, rows, colu
             done += some
     if at_once:
         return
-    source = _encode(scratch.values, scratch, target, 0, at)
+    source = _encode(scratch.values, scratch, request, 0, at)
     if plan.contiguous:
         for row in range(rows):
             start = source + scratch.starts[row] * plan.size
@@ -478,7 +481,9 @@ def _scratch_by_width(one, memory):
     real, width = (np.float32, 4) if one.bitwidth == 32 else (np.float64, 8)
 
     def carve(one, memory):
-        values = -(-np.int64(memory.ctypes.data) // 64) * 64  # a vector that spans two cache lines costs two accesses
+        values = (
+            -(-np.int64(memory.ctypes.data) // LINE) * LINE
+        )  # a vector that spans two cache lines costs two accesses
         fresh = values + ROOM * width
         places = fresh + BLOCKS * width
         todo = places + SCATTER_TILE * 8
@@ -502,17 +507,17 @@ def _kernel(transform_class: Any) -> Any:
     """Return the entry for a transform, held in its closure: as an argument it would cost 3 microseconds a call."""
 
     @njit(nogil=True)
-    def fill_tiles(draw, target, plan, inner, axes, memory, address, key, stream, begin, end):
+    def fill_tiles(draw, bounds, plan, inner, axes, memory, address, key, stream, begin, end):
         """Make the tiles [begin, end) of a plan, for the array at an address.
 
-        ``draw`` has the distribution's parameters, ``target`` the first fields of `Target`, ``plan`` those of `Plan`.
+        ``draw`` has the transform's parameters, ``bounds`` the first fields of `Request`, ``plan`` those of `Plan`.
         ``inner`` has a row (count, stride) for each axis that the columns are made of, ``axes`` one (count, stride,
         step) for each outer axis.
         """
         full_vectors()
         transform, plan = transform_class(*draw), Plan(*plan)
-        target = Target(target[0], target[1], target[2], key, stream)
-        scratch = _scratch(target.low, memory)
+        request = Request(*bounds, key, stream)
+        scratch = _scratch(request.low, memory)
         scratch.pending[2], scratch.pending[3] = 0, 0
         across, down = -(-plan.columns // plan.tile_columns), -(-plan.rows // plan.tile_rows)
         tile = begin
@@ -528,7 +533,7 @@ def _kernel(transform_class: Any) -> Any:
             rows = min(plan.tile_rows, plan.rows - row)
             for column in range(first * plan.tile_columns, last * plan.tile_columns, plan.tile_columns):
                 columns = min(plan.tile_columns, plan.columns - column)
-                _tile(transform, scratch, plan, target, inner, to, index, column, rows, columns)
+                _tile(transform, scratch, plan, request, inner, to, index, column, rows, columns)
             tile += last - first
         if plan.streaming:
             _drain(scratch, scratch.pending[2])

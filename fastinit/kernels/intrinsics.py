@@ -23,10 +23,10 @@ from fastinit.kernels.simd import (
     BYTE,
     INT,
     LONG,
+    TARGET,
     Lanes,
     element,
     fit,
-    has,
     indices,
     like,
     named,
@@ -209,7 +209,7 @@ def _store(builder: Any, address: Any, value: Any) -> Any:
 def _store_nontemporal(builder: Any, to: Any, value: Any) -> None:
     instruction = _store(builder, to, value)
     width = {_IR_REAL[32]: 32, _IR_REAL[64]: 64}.get(value.type.element) or value.type.element.width
-    instruction.align = min(64, value.type.count * width // 8)
+    instruction.align = min(TARGET.line, value.type.count * width // 8)
     instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT, 1)]))
 
 
@@ -245,9 +245,11 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
 load_places = _load_many(types.uint32, INT, BLOCKS)
 load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
 store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
-store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches; ``to`` is a multiple of 64
-copy_line = operation(  # (to, source): 64 bytes past the caches; ``to`` is a multiple of 64
-    lambda builder, to, source: _store_nontemporal(builder, to, _load(builder, source, ir.VectorType(LONG, 8))),
+store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches, to a whole line
+copy_line = operation(  # (to, source): one cache line past the caches, to its own address
+    lambda builder, to, source: _store_nontemporal(
+        builder, to, _load(builder, source, ir.VectorType(LONG, TARGET.line // 8))
+    ),
     _nothing,
 )
 # (to, values): to a GPU's memory, at a multiple of all their bytes
@@ -268,7 +270,7 @@ popcount = operation(  # of the conditions hold
 
 def _store_compressed(builder: Any, to: Any, first: Any, condition: Any) -> None:
     count = condition.type.count
-    if has("avx512f"):
+    if TARGET.compresses:
         places = ir.VectorType(INT, count)
         numbers = builder.add(fit(builder, first, places), ir.Constant(places, list(range(count))))
         kind = ir.FunctionType(places, [places, condition.type, places])
@@ -291,7 +293,9 @@ store_compressed = operation(_store_compressed, _nothing)
 
 def _full_vectors(context: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own add knows no such name
+        set.add(
+            builder.function.attributes, f'"prefer-vector-width"="{TARGET.vector_bits}"'
+        )  # llvmlite's own add knows no such name
         return context.get_dummy_value()
 
     return types.void(), codegen

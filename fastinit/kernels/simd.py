@@ -8,8 +8,8 @@ Philox run side by side; a type decides all that by itself. Python's operators w
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Container, Iterable
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import types
@@ -20,17 +20,35 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
 
 
-_FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+class Target(NamedTuple):
+    """What the kernels' shape takes from a kind of processor."""
+
+    vector_bits: int  # of the widest registers
+    blocks: int  # Philox blocks made side by side
+    compresses: bool  # one instruction stores the chosen lanes of a vector
+    line: int = 64  # bytes of a cache line
 
 
-def has(feature: str) -> bool:
-    """Whether the processor that is compiled for has a feature, by LLVM's name; no two kinds have one in common."""
-    return f"+{feature}" in _FEATURES
+def target_of(features: Container[str]) -> Target:
+    """Return the target of a processor with such features, by LLVM's names; no two architectures share one.
+
+    Examples
+    --------
+    >>> target_of({"+neon"})
+    Target(vector_bits=128, blocks=4, compresses=False, line=64)
+    """
+    # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
+    # multipliers idle; more chains than registers go through memory
+    compresses = "+avx512f" in features
+    if "+avx512dq" in features:
+        return Target(512, 32, compresses)
+    if "+fma" in features:
+        return Target(512 if compresses else 256, 8, compresses)
+    return Target(128, 4, compresses)
 
 
-# How many Philox blocks are made side by side: four registers of 64-bit lanes where those have 512 bits, else two. One
-# chain of ten dependent rounds leaves the multipliers idle; more chains than registers go through memory
-BLOCKS = 32 if has("avx512dq") else 8 if has("fma") else 4
+TARGET = target_of(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+BLOCKS = TARGET.blocks
 
 
 class Lanes(types.Type):

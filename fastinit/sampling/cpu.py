@@ -37,9 +37,9 @@ _own = threading.local()
 
 def opened(out: Any) -> Array:
     """Return the array itself, if it is one."""
-    if not isinstance(out, np.ndarray) or is_masked(out):
-        raise TypeError(f"out must be a NumPy array without a mask, got {type(out).__name__}")
-    return out
+    if type(out) is np.ndarray or (isinstance(out, np.ndarray) and not is_masked(out)):
+        return out
+    raise TypeError(f"out must be a NumPy array without a mask, got {type(out).__name__}")
 
 
 @lru_cache(maxsize=1024)
@@ -95,7 +95,9 @@ class Tiles(NamedTuple):
     kernel: Callable[..., None]
     transform: tuple[Any, ...]
     target: tuple[Any, ...]
-    tiling: tuple[Any, ...]
+    plan: tuple[int, ...]
+    inner: Array
+    axes: Array
     total: int  # tiles
 
     @staticmethod
@@ -108,29 +110,29 @@ class Tiles(NamedTuple):
 
         plan, inner, axes = tiled(shape, strides, lowered.size, whole, offset)
         plan = plan._replace(first=plan.first + attempt * 4 * MOST_ELEMENTS)
-        kernel = fill_tiles(type(lowered.transform), type(lowered.low))
+        kernel = fill_tiles(type(lowered.transform), type(lowered.low))  # type: ignore[arg-type] # hashable
         target = (lowered.low, lowered.high, ENCODINGS[lowered.encoding])
-        return Tiles(kernel, tuple(lowered.transform), target, (tuple(plan), inner, axes), plan.tiles)
+        return Tiles(kernel, tuple(lowered.transform), target, tuple(plan), inner, axes, plan.tiles)
 
     def run(self, out: Array, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
         """Draw this very array; a small one should not pay for threads."""
         if out.nbytes <= LEAST_TASK_BYTES and not progress:
-            kernel, transform, target, tiling, total = self
-            kernel(transform, target, *tiling, _scratch(), _address(out), key, stream, 0, total)
+            kernel, transform, target, plan, inner, axes, total = self
+            kernel(transform, target, plan, inner, axes, _scratch(), _address(out), key, stream, 0, total)
             return
         threads = thread_count(threads)
         run_reported(*self.jobs(out, key, stream, threads), out.nbytes, threads, progress)
 
     def jobs(self, out: Array, key: np.uint64, stream: np.uint64, threads: int) -> Jobs:
         """Return tasks of `TASK_BYTES` at most, and so small that every thread gets some."""
-        kernel, transform, target, tiling, total = self
+        kernel, transform, target, plan, inner, axes, total = self
         size = out.nbytes
         most = TASK_BYTES if threads == 1 else max(LEAST_TASK_BYTES, min(TASK_BYTES, size // (4 * threads)))
         step = max(1, most * total // size)
 
         def task(k: int) -> int:
             first, last = k * step, min((k + 1) * step, total)
-            kernel(transform, target, *tiling, _scratch(), _address(out), key, stream, first, last)
+            kernel(transform, target, plan, inner, axes, _scratch(), _address(out), key, stream, first, last)
             return size * last // total - size * first // total
 
         return task, -(-total // step)
