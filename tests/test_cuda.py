@@ -23,23 +23,14 @@ from fastinit.kernels import emulation, transforms
 from fastinit.sampling.cuda import Buffer, _grid, _loops
 from fastinit.sampling.lowering import lower
 from fastinit.sampling.plan import merged
+from tests.examples import EXAMPLES
 from tests.ptx import Kernel
 
 ROOT = Path(__file__).parent.parent
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
 needs_extra = pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")
 
-# one initializer for each kernel
-DISTRIBUTIONS: dict[str, Any] = {
-    "constant": fi.constant(-1.5),
-    "uniform": fi.uniform(-0.3, 0.7),
-    "normal": fi.normal(0.25, 0.02),
-    "truncated": fi.truncated_normal(0.1, 2.0, -1.0, 1.5),
-    "narrow": fi.truncated_normal(0.0, 1.0, 0.3, 0.5),
-    "tail": fi.truncated_normal(0.0, 1.0, -9.0, -3.0),
-}
-DRAWN = [kind for kind in DISTRIBUTIONS if kind != "constant"]
-assert list(DISTRIBUTIONS) == ["constant", *(name for name in transforms.TRANSFORMS if name != "words")]
+DRAWN = [kind for kind in EXAMPLES if kind != "constant"]
 CAPABILITIES = [(7, 5), (8, 0), (9, 0), (10, 0)]
 
 
@@ -94,7 +85,7 @@ def _regions(dtype: str, init: Any) -> list[bool]:
 def simulate() -> None:
     """Everything that is compared in the simulator: run in a process of its own."""
     for dtype in FLOATS:
-        for kind, init in DISTRIBUTIONS.items():
+        for kind, init in EXAMPLES.items():
             same = [_whole(dtype, init, count) for count in (1, 4, 37)] + _regions(dtype, init)
             print(dtype, kind, *same)
     for dtype in ("int8", "uint16", "int32", "int64", "bool"):
@@ -118,7 +109,7 @@ def run(source: str, **environment: str) -> str:
 
 def test_the_simulator_gives_the_bits_of_the_cpu() -> None:
     lines = run("from tests.test_cuda import simulate; simulate()", NUMBA_ENABLE_CUDASIM="1").splitlines()
-    assert len(lines) == len(FLOATS) * len(DISTRIBUTIONS) + 6
+    assert len(lines) == len(FLOATS) * len(EXAMPLES) + 6
     assert not [line for line in lines if "False" in line or "True" not in line]
 
 
@@ -169,7 +160,7 @@ def written(kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> int:
     fma = emulation.fma
     monkeypatch.setattr(emulation, "fma", counted)
     monkeypatch.setattr(transforms, "fma", counted)
-    distribution = lower(DISTRIBUTIONS[kind].distribution((64,)), dtype_of(dtype)).transform
+    distribution = lower(EXAMPLES[kind].distribution((64,)), dtype_of(dtype)).transform
     row = transforms.TRANSFORMS[kind]
     word, pairs = (np.uint64, 1) if dtype == "float64" else (np.uint32, 2)
     for function in (row.pair, row.propose):
@@ -236,7 +227,7 @@ def interpreted(
     columns, rows, planes, others = _loops(axes, size)
     assert not others
     grid, block = _grid(columns, rows, planes, 2 if size == 8 else 4, 2)
-    lowered = lower(DISTRIBUTIONS[kind].distribution(shape), host.dtype)
+    lowered = lower(EXAMPLES[kind].distribution(shape), host.dtype)
     arguments = [address, *lowered.transform, lowered.low, lowered.high, seed, name, first]
     Kernel(text).run([*arguments, columns.length, columns.stride, *rows, *planes], grid, block, base, memory)
     return bytes(memory)
@@ -258,7 +249,7 @@ def test_interpreted_ptx_gives_the_bits_of_the_cpu(kind: str, dtype: str, cc: tu
     text, seed, name = ptx(kind, dtype, cc), 2**64 - 3, 2**62 + 1
     for view, shape, offset in PLACES:
         host = np.zeros((8, 8), dtype_of(dtype))
-        fi.fill(view(host), DISTRIBUTIONS[kind], seed=seed, name=name, global_shape=shape, global_offset=offset)
+        fi.fill(view(host), EXAMPLES[kind], seed=seed, name=name, global_shape=shape, global_offset=offset)
         part = view(np.zeros((8, 8), host.dtype))
         assert interpreted(text, kind, dtype, part, shape, offset, seed, name) == host.tobytes()
 
@@ -271,7 +262,7 @@ def test_the_interpreter_sees_a_wrong_constant() -> None:
         interpreted(version, "uniform", "float32", part, whole, (0, 0), 1, 2)
         for version in (text, text.replace("-1640531527", "-1640531526"))
     )
-    assert right == fi.array(whole, DISTRIBUTIONS["uniform"], seed=1, name=2).tobytes()
+    assert right == fi.array(whole, EXAMPLES["uniform"], seed=1, name=2).tobytes()
     assert wrong != right
 
 
@@ -432,17 +423,17 @@ def _cuda_is_available() -> bool:
 @pytest.mark.gpu
 @pytest.mark.skipif(not _cuda_is_available(), reason="no GPU")
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("kind", DISTRIBUTIONS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_a_gpu_gives_the_bits_of_the_cpu(kind: str, dtype: str) -> None:
     """Sizes of one block, of many, and of odd ends; Fortran order and an offset too."""
     shapes: list[Any] = [(5,), (1 << 20) + 3, (513, 1027)]
     for shape in shapes:
-        device: Any = fi.array(shape, DISTRIBUTIONS[kind], seed=3, name="w", dtype=dtype, device="cuda")
-        assert bits(device.copy_to_host()) == bits(fi.array(shape, DISTRIBUTIONS[kind], seed=3, name="w", dtype=dtype))
+        device: Any = fi.array(shape, EXAMPLES[kind], seed=3, name="w", dtype=dtype, device="cuda")
+        assert bits(device.copy_to_host()) == bits(fi.array(shape, EXAMPLES[kind], seed=3, name="w", dtype=dtype))
     cuda: Any = importlib.import_module("numba.cuda")
 
     part = cuda.device_array((300, 200), dtype_of(dtype), order="F")
     place: dict[str, Any] = {"global_shape": (1000, 333), "global_offset": (7, 5)}
-    fi.fill(part, DISTRIBUTIONS[kind], seed=3, name="w", **place)
-    host = fi.fill(np.empty((300, 200), dtype_of(dtype)), DISTRIBUTIONS[kind], seed=3, name="w", **place)
+    fi.fill(part, EXAMPLES[kind], seed=3, name="w", **place)
+    host = fi.fill(np.empty((300, 200), dtype_of(dtype)), EXAMPLES[kind], seed=3, name="w", **place)
     assert bits(part.copy_to_host()) == bits(host)

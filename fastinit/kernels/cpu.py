@@ -516,7 +516,7 @@ def _kernel(transform_class: Any) -> Any:
         """
         full_vectors()
         transform, plan = transform_class(*draw), Plan(*plan)
-        request = Request(*bounds, key, stream)
+        request = Request(bounds[0], bounds[1], bounds[2], key, stream)
         scratch = _scratch(request.low, memory)
         scratch.pending[2], scratch.pending[3] = 0, 0
         across, down = -(-plan.columns // plan.tile_columns), -(-plan.rows // plan.tile_rows)

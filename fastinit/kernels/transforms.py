@@ -331,7 +331,7 @@ def words_pair(transform, a, b):
 class Transform(NamedTuple):
     """A row of the registry: the class of a transform's parameters, and the functions that compute with them."""
 
-    parameters: Callable[..., Any]  # a named tuple's class
+    parameters: Any  # a named tuple's class
     pair: Callable[..., Any] | None = None  # of attempt 0; None where that is skipped
     first_attempt: int = 0  # of the proposals
     propose: Callable[..., Any] | None = None  # None where nothing is rejected
