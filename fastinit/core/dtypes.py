@@ -6,6 +6,7 @@ A new dtype is a row here. Where its values are rounded in a way that no kernel 
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,16 +52,13 @@ class Dtype:
     precision: Precision  # in which values are computed
     encoding: str  # how a computed value becomes an element: "as is", or the rounding's name
     code: str  # in safetensors
+    library: str = "numpy"  # that has its dtype
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """NumPy's dtype, which ml_dtypes has where NumPy has none."""
-        if self.name != "bfloat16":
-            return np.dtype(self.name)
-        load("ml_dtypes")
-        import ml_dtypes
-
-        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        """NumPy's dtype, of which the library is imported only here."""
+        load(self.library)
+        found: np.dtype[Any] = np.dtype(getattr(importlib.import_module(self.library), self.name))
         return found
 
     @cached_property
@@ -75,7 +73,7 @@ DTYPES = {
     row.name: row
     for row in (
         Dtype("float16", 2, SINGLE, "float16", "F16"),
-        Dtype("bfloat16", 2, SINGLE, "bfloat16", "BF16"),
+        Dtype("bfloat16", 2, SINGLE, "bfloat16", "BF16", "ml_dtypes"),
         Dtype("float32", 4, SINGLE, "as is", "F32"),
         Dtype("float64", 8, DOUBLE, "as is", "F64"),
     )

@@ -1,4 +1,4 @@
-"""The base class of distributions: what each answers for itself, so that no other room asks which one it is."""
+"""The base class of distributions: each answers for itself, so that no other room asks which one it is."""
 
 from __future__ import annotations
 

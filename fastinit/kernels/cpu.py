@@ -58,12 +58,10 @@ from fastinit.kernels.transforms import ROWS, clamp
 GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
 LINE = TARGET.line  # bytes of a cache line
 SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple of every group
-TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: what is done once a tile must not show
+TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: the work that is done once a tile must not show
 SCATTER_TILE = 4096  # of one whose elements lie apart in memory: enough of them to write whole cache lines
 SCATTER_COLUMNS = 256 - 4  # of it, so that its rows end in whole groups wherever in a block they begin
-ROOM = (
-    SCATTER_TILE + GROUP + LINE
-)  # what a tile may need: two spans, or the rows of a scattered one, and what overshoots
+ROOM = SCATTER_TILE + GROUP + LINE  # of a tile at most: two spans, or the rows of a scattered one, and what overshoots
 SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + LINE
 LAST_ATTEMPT = 4095
 
@@ -115,19 +113,19 @@ class Scratch(NamedTuple):
     fresh: Any  # the next proposals for some of ``todo``
     encoded: Any  # 16-bit elements
     places: Any  # where in memory each column of the tile goes, relative to its row
-    pending: Any  # of what is to be streamed: where to, where from, how many lines; and where the next span may be made
+    pending: Any  # to stream: destination, source, number of lines; and the place for the next span
 
 
 _pass = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
 
 
 def _by_transform(stub: Callable[..., Any]) -> Any:
-    """`overload`, for a function that is chosen by the type of its first argument."""
+    """Decorate as `overload` does, for a function that is selected by the type of its first argument."""
     return overload(stub, jit_options={"forceinline": True})
 
 
 def _pairs(real, c):
-    """The words of each block of lanes that begin pairs, and their partners, in words of the float's width."""
+    """Return the words of each block of lanes that begin pairs, and their partners, in the float's width."""
 
 
 @_by_transform(_pairs)
@@ -139,7 +137,7 @@ def _pairs_by_width(real, c):
 
 @_pass
 def _words(blocks, c1, request):
-    """The pairs of words of these blocks: counters' first words, and the second ones."""
+    """Return the pairs of words of these blocks: the first words of all, and the second ones."""
     name, key = request.stream, request.key
     words = philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
     return _pairs(request.low, words)
@@ -147,7 +145,7 @@ def _words(blocks, c1, request):
 
 @_pass
 def _drain(scratch, most):
-    """Stream some lines of what is pending.
+    """Stream some of the pending lines.
 
     A burst of streaming stores fills the store buffer, and what follows waits for the memory; a few lines after every
     group leave while the next one is computed.
@@ -169,7 +167,7 @@ def _store(to, elements, streaming):
 
 
 def _clamped(transform, value, low, high):
-    """The value, held in the bounds of its distribution where it has any."""
+    """Return the value, clamped to the bounds of its distribution where it has any."""
 
 
 @_by_transform(_clamped)
@@ -180,7 +178,7 @@ def _clamped_by_transform(transform, value, low, high):
 
 
 def _put(first, second, transform, low, high, to, encoding, streaming):
-    """Store the values of pairs as elements; how many bytes they were."""
+    """Store the values of pairs as elements; return the number of bytes."""
 
 
 @_by_transform(_put)
@@ -206,8 +204,7 @@ def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
 
 
 def _groups(transform, scratch, request, to, block, groups, encoding, streaming):
-    """Make the blocks of so many groups, attempt 0 where the distribution has one, and store their elements from ``to``
-    on.
+    """Draw the blocks of some groups, attempt 0 where the transform has one, and store their elements from ``to`` on.
 
     No group passes a multiple of 2**32 blocks, so that the counter's second word is one number.
     """
@@ -232,7 +229,7 @@ def _groups_by_transform(transform, scratch, request, to, block, groups, encodin
 
 
 def _load(low, address):
-    """16 values."""
+    """Load 16 values."""
 
 
 @_by_transform(_load)
@@ -245,7 +242,7 @@ def _load_by_width(low, address):
 
 
 def _rejected(transform, scratch, at, size):
-    """List the places of the values that must be redrawn; how many."""
+    """List the places of the values that must be redrawn; return their number."""
 
 
 @_by_transform(_rejected)
@@ -271,7 +268,7 @@ def _rejected_by_transform(transform, scratch, at, size):
 
 
 def _propose(transform, a, b):
-    """One proposal for each block: fresh values, and whether they are good."""
+    """Return one proposal for each block: fresh values, and whether they are accepted."""
 
 
 @_by_transform(_propose)
@@ -287,7 +284,7 @@ def _propose_by_transform(transform, a, b):
 
 
 def _settle(transform, scratch, request, at, size, base):
-    """Redraw what is out of bounds of the span ``values[at:]``, whose first element is number ``base``.
+    """Redraw the values out of bounds in the span ``values[at:]``, whose first element is number ``base``.
 
     Every element is redrawn by its own attempts, until all are inside.
     """
@@ -380,7 +377,7 @@ def _move(to, source, size):
 
 @_pass
 def _locate(places, inner, column, columns):
-    """Where the columns from ``column`` on lie, relative to their row; ``inner`` has (count, stride) for each axis."""
+    """List the places of the columns from ``column`` on, relative to their row; ``inner`` as for `fill_tiles`."""
     for k in range(columns):
         rest, place = column + k, 0
         for axis in range(inner.shape[0] - 1, -1, -1):
@@ -399,7 +396,7 @@ def _scatter(to, source, scratch, rows, columns, plan):
 
 
 def _redraws(transform):
-    """Whether values of this distribution are looked at again once they are made."""
+    """Return whether values of this transform are looked at again once they are made."""
 
 
 @_by_transform(_redraws)
@@ -410,7 +407,7 @@ def _redraws_by_transform(transform):
 
 @_pass
 def _straight(transform, plan, group, to, head, remaining, room):
-    """How many groups can go straight to memory, from the element at ``to`` on, number ``head`` of its block."""
+    """Return the number of groups that can go straight to memory from ``to`` on, element ``head`` of its block."""
     if _redraws(transform) or head != 0 or (plan.streaming and to % LINE != 0):
         return 0
     return min(remaining // group, room // BLOCKS)
@@ -473,7 +470,7 @@ def _tile(transform, scratch, plan, request, inner, to, index, column, rows, col
 
 
 def _scratch(one, memory):
-    """The arrays of one task, for values of the width of ``one``, carved from ``memory``."""
+    """Carve the arrays of one task, for values of the width of ``one``, from ``memory``."""
 
 
 @_by_transform(_scratch)

@@ -1,4 +1,4 @@
-"""The kernels of a GPU: the scalar functions of `draws`, four values (of float64 two) a thread and step.
+"""The kernels of a GPU: the scalar functions of `transforms`, four values (of float64 two) a thread and step.
 
 A thread makes one Philox block, whose values lie next to each other in the tensor, and stores them at once where they
 do so in memory. What must be drawn again is drawn by the thread that made it, one attempt of one element a step: so the
@@ -60,14 +60,14 @@ KINDS: dict[str, Any] = {"constant": ConstantTransform} | {
 ROUNDINGS: dict[str, Any] = {"float16": to_float16, "bfloat16": to_bfloat16}  # by the encoding's name
 
 THREADS = 256  # of a block
-BOUNDS = (THREADS, 4)  # four such blocks on a multiprocessor of any kind: 64 registers a thread at most
+BOUNDS = (THREADS, 4)  # four of these blocks on a multiprocessor of any kind: 64 registers a thread at most
 
 _device = register_jitable(forceinline=True)
 
 
 @_device
 def _words(block, attempt, key, stream):
-    """The four words of a block, as uint32."""
+    """Return the four words of a block, as uint32."""
     second = shl(attempt, 20) | lshr(block, 32)
     return philox(
         low_word(block),
@@ -103,7 +103,7 @@ def _put_four(to, values, at, columns, stride, size):
 
 @_device
 def _put_two(to, values, at, columns, stride, size):
-    """The same of two elements."""
+    """Store the elements of a block of two."""
     a, b = values
     apart = (to & (2 * size - 1)) | (stride ^ size)
     if at >= 0 and at + 2 <= columns and apart == 0:
@@ -114,7 +114,7 @@ def _put_two(to, values, at, columns, stride, size):
 
 
 def _proposal(transform_class, wide):
-    """A function from an element's own words to a value, and whether it is good."""
+    """Return a function from an element's own words to a value, and whether it is accepted."""
     propose: Any = ROWS[transform_class].propose
 
     @_device
@@ -132,12 +132,12 @@ def _proposal(transform_class, wide):
 
 @_device
 def _outside(transform, value):
-    """1 if the value must be drawn again."""
+    """Return 1 if the value must be drawn again."""
     return np.int64((value < transform.lower) | (value > transform.upper))
 
 
 def _maker(transform_class, wide):
-    """A function from a block to its finished values."""
+    """Return a function from a block to its finished values."""
     row = ROWS[transform_class]
     draw: Any = row.pair
 
@@ -225,7 +225,7 @@ def _maker(transform_class, wide):
 
 
 def _encoder(transform_class, dtype):
-    """A function from a value to the element that is stored."""
+    """Return a function from a value to the element that is stored."""
     encoding = DTYPES[dtype].encoding
     if encoding == "as is":
         return _device(lambda value, low, high: value)
@@ -236,7 +236,7 @@ def _encoder(transform_class, dtype):
 
 
 def _stored(transform_class: Any, dtype: str) -> Any:
-    """The elements of a block and the function that stores them; how many; the bytes of one."""
+    """Return functions that make and that store the elements of a block, their number, and the bytes of one."""
     size, wide = DTYPES[dtype].size, DTYPES[dtype].precision is DOUBLE
     make, encode = _maker(transform_class, wide), _encoder(transform_class, dtype)
 
@@ -254,7 +254,7 @@ def _stored(transform_class: Any, dtype: str) -> Any:
 
 
 def _repeated(size: int) -> Any:
-    """The same for a constant, whose bits are stored."""
+    """Return the parts that `_stored` does, for a constant's bits."""
 
     @_device
     def two(transform, low, high, key, stream, block):
@@ -268,7 +268,7 @@ def _repeated(size: int) -> Any:
 
 
 def _kernel(elements, put, count, size):
-    """The loop over blocks."""
+    """Return the loop over blocks."""
     shift = count.bit_length() - 1
 
     def fill_blocks(
@@ -310,7 +310,7 @@ def _kernel(elements, put, count, size):
 
 @lru_cache(maxsize=64)
 def _function(transform_class: Any, dtype: str) -> Any:
-    """The loop of a distribution and a dtype, to be compiled."""
+    """Return the loop of a transform and a dtype, to be compiled."""
     parts = (
         _repeated(np.dtype(dtype).itemsize) if transform_class is ConstantTransform else _stored(transform_class, dtype)
     )
@@ -319,7 +319,7 @@ def _function(transform_class: Any, dtype: str) -> Any:
 
 @lru_cache(maxsize=64)
 def kernel(transform_class: Any, dtype: str) -> Any:
-    """The kernel of a distribution and a dtype, compiled when it is first launched; see `ptx` for what it is given.
+    """Return the kernel of a transform and a dtype, compiled when it is first launched; `ptx` lists its parameters.
 
     The bits of a constant are an unsigned integer, whose dtype is named for it.
     """
@@ -336,7 +336,7 @@ def kernel(transform_class: Any, dtype: str) -> Any:
 
 
 def bits_name(size: int) -> str:
-    """The unsigned integers of so many bytes, in which constants are stored."""
+    """Return the name of the unsigned integers of this size in bytes, in which constants are stored."""
     return f"uint{8 * size}"
 
 
@@ -354,7 +354,7 @@ def _as_device(cc: tuple[int, int]) -> Iterator[None]:
 
 
 def ptx(transform: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
-    """The PTX text of a kernel, compiled without a GPU.
+    """Return the PTX text of a kernel, compiled without a GPU.
 
     Parameters
     ----------

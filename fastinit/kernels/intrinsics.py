@@ -39,7 +39,7 @@ _IR_REAL = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 
 def _integer(name: str, combine: Callable[[int, int], int]) -> Any:
-    """An integer operation in the width of its first operand; it wraps."""
+    """Return an integer operation in the width of its first operand; it wraps."""
     meaning = emulation.integer(combine, unsigned=name == "lshr")
     return operation(lambda builder, a, b: getattr(builder, name)(a, fit(builder, b, a.type)), meaning=meaning)
 
@@ -51,7 +51,7 @@ lshr, ashr = _integer("lshr", operator.rshift), _integer("ashr", operator.rshift
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:
-    """The 64-bit product of the low 32 bits of each."""
+    """Return the 64-bit product of the low 32 bits of each."""
     long = like(a.type, LONG)
     a = builder.zext(a, long) if element(a.type) == INT else builder.and_(a, fit(builder, LONG(0xFFFFFFFF), long))
     return builder.mul(a, fit(builder, b, long))
@@ -80,7 +80,7 @@ low_product = operation(_low_product, meaning=emulation.low_product)
 
 
 def _call(builder: Any, name: str, *values: Any) -> Any:
-    """An LLVM function from numbers of one kind to another of it."""
+    """Call an LLVM function of numbers of one kind."""
     kind = values[0].type
     count = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
     name = f"{name}.{count}{'f32' if element(kind) == _IR_REAL[32] else 'f64'}"
@@ -121,7 +121,7 @@ def _select_typed(context: Any, condition: Any, a: Any, b: Any) -> Any:
 
 select: Any = named(emulation.select, _select_typed)  # (condition, a, b): a where it holds, else b; no branch
 
-# the same bits as a signed integer; a float's bits as a signed integer of its width; and the float of such bits
+# the same bits as a signed integer; a float's bits as a signed integer of its width; and the float of these bits
 signed = operation(lambda builder, w: w, lambda kind: like(kind, _SIGNED[kind.bitwidth]), emulation.signed)
 bits = operation(
     lambda builder, x: builder.bitcast(x, like(x.type, INT if element(x.type) == _IR_REAL[32] else LONG)),
@@ -286,7 +286,7 @@ def _store_compressed(builder: Any, to: Any, first: Any, condition: Any) -> None
 
 
 # (to, first, conditions): first + k for every k that holds, those first, as int32, and up to as many more as there are
-# conditions. One instruction where the processor has it. LLVM has a way for every other, but what it makes for SVE lets
+# conditions. One instruction where the processor has it. LLVM has a way for every other, but its code for SVE lets
 # a store pass another one to the same place
 store_compressed = operation(_store_compressed, _nothing)
 
@@ -295,7 +295,7 @@ def _full_vectors(context: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         set.add(
             builder.function.attributes, f'"prefer-vector-width"="{TARGET.vector_bits}"'
-        )  # llvmlite's own add knows no such name
+        )  # llvmlite's own add does not know the name
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -308,7 +308,7 @@ full_vectors: Any = intrinsic(_full_vectors)
 
 @register_jitable(forceinline=True)
 def to_bfloat16(x):  # type: ignore[no-untyped-def]
-    """The bits of a finite float32 rounded to bfloat16, to nearest even, at the low end of an int32."""
+    """Return the bits of a finite float32 rounded to bfloat16, to nearest even, at the low end of an int32."""
     pattern = bits(x)
     last = and_(lshr(pattern, 16), 1)
     return lshr(add(add(pattern, 0x7FFF), last), 16)
@@ -316,7 +316,7 @@ def to_bfloat16(x):  # type: ignore[no-untyped-def]
 
 @register_jitable(forceinline=True)
 def to_float16(x):  # type: ignore[no-untyped-def]
-    """The bits of a float32 rounded to float16, to nearest even, at the low end of an int32.
+    """Return the bits of a float32 rounded to float16, to nearest even, at the low end of an int32.
 
     Subnormals and infinity too. In integers, since not every processor converts, and those that do need not be asked. A
     subnormal's last bit weighs 2**-24: the sum with 1/2 rounds there.

@@ -1,4 +1,4 @@
-"""Vectors of numbers as a type of Numba's: what lets a scalar function be compiled for many elements at once.
+"""Vectors of numbers as a type of Numba's, which lets a scalar function be compiled for many elements at once.
 
 LLVM's own vectorizer stops at 256 bits, keeps two passes where one would do, and makes at most two chains of rounds of
 Philox run side by side; a type decides all that by itself. Python's operators work on `Lanes` as on numbers, and
@@ -21,7 +21,7 @@ BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
 
 
 class Target(NamedTuple):
-    """What the kernels' shape takes from a kind of processor."""
+    """The properties of a kind of processor that shape the kernels."""
 
     vector_bits: int  # of the widest registers
     blocks: int  # Philox blocks made side by side
@@ -30,7 +30,7 @@ class Target(NamedTuple):
 
 
 def target_of(features: Container[str]) -> Target:
-    """Return the target of a processor with such features, by LLVM's names; no two architectures share one.
+    """Return the target of a processor with these features, by LLVM's names; no two architectures share one.
 
     Examples
     --------
@@ -69,25 +69,25 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def element(kind: Any) -> Any:
-    """The type of one number, in Numba's types and in LLVM's."""
+    """Return the type of one number, in Numba's types and in LLVM's."""
     return kind.element if isinstance(kind, (Lanes, ir.VectorType)) else kind
 
 
 def like(kind: Any, element: Any) -> Any:
-    """The type of as many numbers as ``kind`` has."""
+    """Return the type with the lane count of ``kind`` and this element type."""
     if isinstance(kind, Lanes):
         return Lanes(element, kind.count)
     return ir.VectorType(element, kind.count) if isinstance(kind, ir.VectorType) else element
 
 
 def indices(places: Iterable[int]) -> Any:
-    """Which lanes a shuffle takes, as LLVM wants them."""
+    """Return the lanes that a shuffle takes, as LLVM wants them."""
     chosen = list(places)
     return ir.Constant(ir.VectorType(INT, len(chosen)), chosen)
 
 
 def fit(builder: Any, value: Any, kind: Any) -> Any:
-    """The value in an LLVM type: an integer cut or extended by zeros, one number spread over all lanes."""
+    """Fit a value to an LLVM type: an integer cut or extended by zeros, one number broadcast to all lanes."""
     if value.type == kind:
         return value
     one = element(kind)
@@ -105,7 +105,7 @@ def operation(
     result: Callable[[Any], Any] = lambda kind: kind,
     meaning: Callable[..., Any] | None = None,
 ) -> Any:
-    """An intrinsic of what ``emit`` writes; its result's type follows from its first argument's.
+    """Return an intrinsic of the instructions that ``emit`` writes; its first argument's type gives the result's.
 
     With a ``meaning``, a function of NumPy's numbers, it is that function, and Python can call it too: the simulator of
     CUDA runs kernels as plain Python.
@@ -129,7 +129,7 @@ def operation(
 
 
 def named(meaning: Callable[..., Any], typed: Callable[..., Any]) -> Any:
-    """The function ``meaning``, for which compiled code takes the intrinsic ``typed``."""
+    """Return the function ``meaning``, for which compiled code takes the intrinsic ``typed``."""
     template = make_intrinsic_template(meaning, typed, meaning.__name__)  # type: ignore[no-untyped-call]
     infer(template)  # type: ignore[no-untyped-call]
     infer_global(meaning, types.Function(template))  # type: ignore[no-untyped-call]

@@ -29,4 +29,4 @@ class Backend(Protocol):
     def planned(
         self, init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes, /
     ) -> Work:
-        """Check and plan the fill of such an array, a region of a tensor of shape ``whole``."""
+        """Check and plan the fill of an array of this layout, a region of a tensor of shape ``whole``."""

@@ -20,7 +20,7 @@ from fastinit.sampling.plan import overlaps
 def distribution_of(
     init: Initializer, dtype: np.dtype[Any], strides: tuple[int, ...], shape: tuple[int, ...], whole: tuple[int, ...]
 ) -> Distribution | Matrix:
-    """Return what such an array is to be filled with, or refuse it."""
+    """Return the distribution or matrix for an array of this layout, or refuse it."""
     if not (dtype.name in FLOATS or dtype.kind in "iub") or not dtype.isnative:
         raise TypeError(
             "out must be an array of float16, bfloat16, float32 or float64 (for zeros, ones and constant also of "
@@ -58,18 +58,18 @@ def region(
 
 
 def check_progress(progress: Any) -> None:
-    """Refuse what nothing can be reported to."""
+    """Refuse a progress that is neither a flag nor a function."""
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"progress must be True, False, None or a function, got {quoted(progress)}")
 
 
 def check_room(what: str, size: int) -> None:
-    """Refuse what needs more memory at once than there is, before any of it is made.
+    """Refuse a size in bytes that cannot be allocated at once, before anything is made.
 
     Raises
     ------
     MemoryError
-        If so many bytes cannot be allocated.
+        If there is not as much memory.
     """
     try:
         np.empty(size, np.uint8)

@@ -1,4 +1,4 @@
-"""The backend of arrays in the CPU's memory: what each kind of content is cut into, and handed to the threads."""
+"""The backend of arrays in the CPU's memory: content is cut into tasks, which are handed to the threads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def opened(out: Any) -> Array:
 
 @lru_cache(maxsize=1024)
 def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes) -> Work:
-    """Plan the fill of such an array, checked to be possible.
+    """Plan the fill of an array of this layout, checked to be possible.
 
     It has all that a fill needs beside the memory's address, the key and the stream. Kept, since for a small array it
     is most of the work.

@@ -37,7 +37,7 @@ def opened(out: Any) -> Buffer:
 
 
 def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes) -> Work:
-    """Plan the fill of such an array, checked to be possible."""
+    """Plan the fill of an array of this layout, checked to be possible."""
     load(*FOR_FILLS)
     from fastinit.sampling.lowering import lower, lower_constant
 
@@ -95,7 +95,7 @@ def _report(out: Buffer, progress: Progress) -> None:
 
 
 class _Interface:
-    """What NumPy takes an array's description from."""
+    """An object that NumPy takes an array's description from."""
 
     def __init__(self, description: dict[str, Any]) -> None:
         self.__array_interface__ = description
@@ -111,12 +111,12 @@ class Buffer:
 
     @staticmethod
     def of(out: Any) -> Buffer:
-        """The description of a CuPy, Numba or torch array.
+        """Return the description of a CuPy, Numba or torch array.
 
         Raises
         ------
         TypeError
-            If what it says of itself describes no array without a mask.
+            If its own description is not that of an array without a mask.
         ValueError
             If its elements are not aligned.
         """
@@ -198,11 +198,11 @@ class Buffer:
             target.copy_to_device(host.reshape(-1).view(np.uint8), stream=self._queue())
 
     def _current(self) -> Any:
-        """A context in which the GPU that holds the array is the current one."""
+        """Return a context in which the GPU that holds the array is the current one."""
         return nullcontext() if self.device is None else _numba_cuda().gpus[self.device]
 
     def _queue(self) -> Any:
-        """The stream as Numba has it."""
+        """Return the stream as Numba has it."""
         cuda = _numba_cuda()
 
         from fastinit.kernels.cuda import SIMULATED
@@ -239,7 +239,7 @@ class Buffer:
 
 
 def _view(found: Any) -> np.ndarray[Any, Any]:
-    """An array of the shape, strides, dtype and address that an interface describes."""
+    """Return an array of the shape, strides, dtype and address that an interface describes."""
     try:
         if found.get("mask") is not None:
             raise TypeError("it has a mask")
@@ -260,7 +260,7 @@ def _view(found: Any) -> np.ndarray[Any, Any]:
 
 
 def _ordinal(out: Any) -> int | None:
-    """The number of the GPU that an array is on, by torch, CuPy or Numba; None where nobody says."""
+    """Return the number of the GPU that an array is on, by torch, CuPy or Numba; None where nobody says."""
     memory = getattr(out, "gpu_data", None)
     for place in (getattr(out, "device", None), getattr(getattr(memory, "context", None), "device", None)):
         for name in ("index", "id"):
@@ -271,7 +271,7 @@ def _ordinal(out: Any) -> int | None:
 
 
 def on_device(out: Any) -> bool:
-    """Whether this is an array on a GPU, or one of its simulator's."""
+    """Return whether this is an array on a GPU, or one of its simulator's."""
     if isinstance(out, np.ndarray):
         return False
     if _torch_tensor(out):
@@ -280,7 +280,7 @@ def on_device(out: Any) -> bool:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """Numba's device array, not filled."""
+    """Return Numba's device array, not filled."""
     _check_device()
     cuda = _numba_cuda()
 
@@ -288,12 +288,12 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 
 
 def _numba_cuda() -> Any:
-    """Numba's module, which has no types."""
+    """Return Numba's module, which has no types."""
     return importlib.import_module("numba.cuda")
 
 
 def _torch_tensor(out: Any) -> bool:
-    """Whether this is torch's; it is not imported for the question."""
+    """Return whether this is torch's; it is not imported for the question."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(out, torch.Tensor)
 

@@ -120,7 +120,7 @@ def array(
     shape
         Of the array.
     dtype
-        ``"float16"``, ``"bfloat16"``, ``"float32"``, ``"float64"`` or what NumPy takes for one; for constants, integers
+        ``"float16"``, ``"bfloat16"``, ``"float32"``, ``"float64"`` or any dtype of NumPy's; for constants, integers
         and booleans too.
     device
         ``"cpu"``, or ``"cuda"`` for Numba's device array on the current GPU, which other libraries take by its

@@ -28,7 +28,7 @@ class Null(NamedTuple):
     grid: Grid  # 32 and 64 bits
     values: Any  # 16 bits: z of each pattern
     bin_of: Any  # 16 bits: the bin of each pattern, -1 for those that are not finite
-    beyond: dict[float, Any]  # which bins lie beyond so many sigma
+    beyond: dict[float, Any]  # bins beyond this number of sigma
     spacing: float  # of neighbouring floats, in units of std
     twins: float  # the probability that two elements are equal, and that their digits are
     twin_digits: float
