@@ -33,11 +33,6 @@ class Precision:
         """NumPy's dtype."""
         return np.dtype(self.name)
 
-    @property
-    def per_block(self) -> int:
-        """Values that one 16-byte Philox block makes."""
-        return 16 // self.size
-
 
 SINGLE = Precision("float32", 4, 24, 6.8, 2.0**-126)
 DOUBLE = Precision("float64", 8, 53, 9.5, 2.0**-1022)

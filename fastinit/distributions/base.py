@@ -45,9 +45,9 @@ class Distribution(Exact, ABC):
         """Closed interval outside which there is no value."""
 
     @property
-    @abstractmethod
     def span(self) -> tuple[float, float]:
         """Finite interval that holds all but some 1e-15 of the probability; verification divides it into bins."""
+        return self.support
 
     @property
     @abstractmethod

@@ -54,11 +54,6 @@ class Constant(Distribution):
         return float(self.value), float(self.value)
 
     @property
-    def span(self) -> tuple[float, float]:
-        """The support."""
-        return self.support
-
-    @property
     def mirror(self) -> Constant:
         """Constant of the opposite sign."""
         return Constant(-self.value)

@@ -54,11 +54,6 @@ class Uniform(Distribution):
         return self.low, self.high
 
     @property
-    def span(self) -> tuple[float, float]:
-        """The support."""
-        return self.support
-
-    @property
     def mirror(self) -> Uniform:
         """Uniform on [-high, -low]."""
         return Uniform(-self.high, -self.low)

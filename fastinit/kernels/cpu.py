@@ -478,9 +478,8 @@ def _scratch_by_width(one, memory):
     real, width = (np.float32, 4) if one.bitwidth == 32 else (np.float64, 8)
 
     def carve(one, memory):
-        values = (
-            -(-np.int64(memory.ctypes.data) // LINE) * LINE
-        )  # a vector that spans two cache lines costs two accesses
+        # whole lines, since a vector that spans two costs two accesses
+        values = -(-np.int64(memory.ctypes.data) // LINE) * LINE
         fresh = values + ROOM * width
         places = fresh + BLOCKS * width
         todo = places + SCATTER_TILE * 8

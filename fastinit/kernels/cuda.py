@@ -164,16 +164,8 @@ def _maker(transform_class, wide):
     @_device
     def some_of_four(transform, block, key, stream):
         a, b, c, d = four(transform, block, key, stream)
-        return (
-            a,
-            b,
-            c,
-            d,
-            _outside(transform, a)
-            + 2 * _outside(transform, b)
-            + 4 * _outside(transform, c)
-            + 8 * _outside(transform, d),
-        )
+        low = _outside(transform, a) + 2 * _outside(transform, b)
+        return a, b, c, d, low + 4 * _outside(transform, c) + 8 * _outside(transform, d)
 
     @_device
     def all_of_two(transform, block, key, stream):
@@ -189,9 +181,7 @@ def _maker(transform_class, wide):
     @_device
     def next_try(transform, element, attempt, key, stream):
         value, good = proposal(transform, _words(element, attempt, key, stream))
-        value = select(
-            good, value, clamp(value, transform.lower, transform.upper)
-        )  # the last try counts, held in the bounds
+        value = select(good, value, clamp(value, transform.lower, transform.upper))  # of the last try
         return value, good | (attempt == LAST_ATTEMPT)
 
     @_device

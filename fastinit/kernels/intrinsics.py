@@ -293,9 +293,8 @@ store_compressed = operation(_store_compressed, _nothing)
 
 def _full_vectors(context: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        set.add(
-            builder.function.attributes, f'"prefer-vector-width"="{TARGET.vector_bits}"'
-        )  # llvmlite's own add does not know the name
+        wanted = f'"prefer-vector-width"="{TARGET.vector_bits}"'
+        set.add(builder.function.attributes, wanted)  # llvmlite's own add does not know the name
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -23,8 +23,8 @@ class Work(Protocol):
 class Backend(Protocol):
     """A module with these functions."""
 
-    def opened(self, out: Any, /) -> Any:
-        """Return an object with the shape, strides, dtype, size and flags of a NumPy array, or refuse the argument."""
+    def opened(self, out: Any, /) -> tuple[np.ndarray[Any, Any], Any]:
+        """Return an array that describes the argument, and the argument as `Work.run` takes it; or refuse it."""
 
     def planned(
         self, init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes, /

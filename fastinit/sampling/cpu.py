@@ -35,10 +35,10 @@ LEAST_TASK_BYTES = 256 << 10  # below, a second thread costs more than it brings
 _own = threading.local()
 
 
-def opened(out: Any) -> Array:
+def opened(out: Any) -> tuple[Array, Array]:
     """Return the array itself, if it is one."""
     if type(out) is np.ndarray or (isinstance(out, np.ndarray) and not is_masked(out)):
-        return out
+        return out, out
     raise TypeError(f"out must be a NumPy array without a mask, got {type(out).__name__}")
 
 

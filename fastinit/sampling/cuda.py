@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -25,15 +26,17 @@ if TYPE_CHECKING:
     from fastinit.sampling.backend import Work
     from fastinit.sampling.lowering import Lowered
 
+Array = np.ndarray[Any, Any]
 Sizes = tuple[int, ...]
 
 BLOCKS_PER_UNIT = 16  # of threads, for each multiprocessor: enough to even out, few enough to start at once
 MOST_BLOCKS = 65535  # along the second and third axis of a grid
 
 
-def opened(out: Any) -> Buffer:
+def opened(out: Any) -> tuple[Array, Buffer]:
     """Return the description of an array on a GPU."""
-    return Buffer.of(out)
+    buffer = Buffer.of(out)
+    return buffer.view, buffer
 
 
 def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes) -> Work:
@@ -43,36 +46,26 @@ def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Size
 
     content = distribution_of(init, dtype, strides, shape, whole)
     if isinstance(content, Constant):
-        return Stored(lower_constant(content, dtype))
+        value = lower_constant(content, dtype)
+        return Launched(lambda out, key, stream: out.constant(value))
     if isinstance(content, Distribution):
-        return Drawn(lower(content, dtype), whole, offset)
+        lowered = lower(content, dtype)
+        return Launched(lambda out, key, stream: out.draw(lowered, whole, offset, key, stream))
     return Copied(cpu.planned(init, dtype, np.empty(shape, dtype).strides, shape, whole, offset))
 
 
-class Drawn(NamedTuple):
-    """A distribution's values, by a kernel."""
+class Launched(NamedTuple):
+    """Content that a kernel makes."""
 
-    lowered: Lowered
-    whole: Sizes
-    offset: Sizes
+    launch: Callable[[Buffer, np.uint64, np.uint64], None]  # given key and stream
 
     def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
-        """Start the kernel."""
+        """Start the kernel, and report it as done."""
         thread_count(threads)
-        out.draw(self.lowered, self.whole, self.offset, key, stream)
-        _report(out, progress)
-
-
-class Stored(NamedTuple):
-    """A constant, by a kernel."""
-
-    value: Any
-
-    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
-        """Start the kernel."""
-        thread_count(threads)
-        out.constant(self.value)
-        _report(out, progress)
+        self.launch(out, key, stream)
+        if progress is not None and progress is not False:
+            with reporter(progress) as report:
+                report(out.view.nbytes, out.view.nbytes)
 
 
 class Copied(NamedTuple):
@@ -82,16 +75,9 @@ class Copied(NamedTuple):
 
     def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
         """Make it, and copy it."""
-        host = np.empty(out.shape, out.dtype)
+        host = np.empty(out.view.shape, out.view.dtype)
         self.work.run(host, key, stream, threads, progress)
         out.copy(host)
-
-
-def _report(out: Buffer, progress: Progress) -> None:
-    """Report a fill that has been started as done."""
-    if progress is not None and progress is not False:
-        with reporter(progress) as report:
-            report(out.view.nbytes, out.view.nbytes)
 
 
 class _Interface:
@@ -105,7 +91,7 @@ class _Interface:
 class Buffer:
     """An array on a GPU, and the stream on which its owner works."""
 
-    view: np.ndarray[Any, Any]  # of its shape, strides, dtype and address: its memory must never be touched
+    view: Array  # of its shape, strides, dtype and address: its memory must never be touched
     stream: int | None
     device: int | None = None  # the GPU's number, where the owner says it; else the current one's
 
@@ -124,9 +110,8 @@ class Buffer:
         if _torch_tensor(out):
             torch = sys.modules["torch"]
             out, stream = out.detach(), torch.cuda.current_stream(out.device).cuda_stream
-        found: Any = getattr(out, "__cuda_array_interface__", None) or getattr(
-            out, "__array_interface__", None
-        )  # simulator
+        found: Any = getattr(out, "__cuda_array_interface__", None)
+        found = found or getattr(out, "__array_interface__", None)  # of the simulator
         view = _view(found)
         address, size = found["data"][0], view.itemsize
         steps = [stride for stride, count in zip(view.strides, view.shape, strict=True) if count > 1]
@@ -135,33 +120,6 @@ class Buffer:
                 f"out on a GPU must have aligned elements of {size} bytes, got {address:#x}, {view.strides}"
             )
         return Buffer(view, found.get("stream") if stream is None else stream, device)
-
-    @property
-    def shape(self) -> Sizes:
-        """Sizes of the axes."""
-        shape: Sizes = self.view.shape
-        return shape
-
-    @property
-    def strides(self) -> Sizes:
-        """Bytes between neighbours along each axis."""
-        return self.view.strides
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the elements."""
-        dtype: np.dtype[Any] = self.view.dtype
-        return dtype
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.view.size
-
-    @property
-    def flags(self) -> Any:
-        """NumPy's flags, of which ``writeable`` counts."""
-        return self.view.flags
 
     def draw(self, lowered: Lowered, shape: Sizes, offset: Sizes, key: np.uint64, stream: np.uint64) -> None:
         """Fill it with a distribution's values."""
@@ -177,7 +135,7 @@ class Buffer:
         distribution = ConstantTransform(np.asarray(value).view(bits)[()])
         self._launch(bits, distribution, none, none, 0, 0, self.view.shape, (0,) * self.view.ndim)
 
-    def copy(self, host: np.ndarray[Any, Any]) -> None:
+    def copy(self, host: Array) -> None:
         """Fill it from the CPU's memory."""
         if not self.view.size:
             return
@@ -238,7 +196,7 @@ class Buffer:
                 run(np.int64(to), distribution, low, high, *words, np.int64(index), *map(np.int64, numbers))
 
 
-def _view(found: Any) -> np.ndarray[Any, Any]:
+def _view(found: Any) -> Array:
     """Return an array of the shape, strides, dtype and address that an interface describes."""
     try:
         if found.get("mask") is not None:

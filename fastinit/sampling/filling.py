@@ -92,12 +92,13 @@ def fill(
         threads = thread_count(threads)
     key, stream = np.uint64(key_of(seed)), np.uint64(stream_of(name))
     backend: Backend = cuda if cuda.on_device(out) else cpu
-    memory = backend.opened(out)
-    whole, offset = region(memory.shape, global_shape, global_offset)
-    work = backend.planned(init, memory.dtype, memory.strides, memory.shape, whole, offset)
-    if not memory.flags.writeable:
+    view, memory = backend.opened(out)
+    shape = view.shape
+    whole, offset = region(shape, global_shape, global_offset)
+    work = backend.planned(init, view.dtype, view.strides, shape, whole, offset)
+    if not view.flags.writeable:
         raise ValueError("out must be writable, got a read-only array")
-    if memory.size:
+    if view.size:
         work.run(memory, key, stream, threads, progress)
     return out
 
