@@ -19,7 +19,7 @@ import numpy as np
 
 import fastinit as fi
 from bench.ceilings import STORES, store
-from fastinit.sampling.filling import FLOATS, dtype_of
+from fastinit.core.dtypes import FLOATS, dtype_of
 from fastinit.sampling.threads import thread_count
 
 Array = np.ndarray[Any, Any]

@@ -22,7 +22,7 @@ import numpy as np
 
 import fastinit as fi
 from bench.report import ROOT, table
-from fastinit.sampling.filling import dtype_of
+from fastinit.core.dtypes import dtype_of
 
 BEGIN, END = "<!-- quality table -->", "<!-- /quality table -->"
 DTYPES = ("float32", "bfloat16", "float16")

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from fastinit.distributions.laws import Distribution, Normal, TruncatedNormal, Uniform
+from fastinit.distributions import Distribution, Normal, TruncatedNormal, Uniform
 
 Words = NDArray[np.uint64]  # words in the low bits of uint64
 Reals = NDArray[Any]

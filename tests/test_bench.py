@@ -31,7 +31,7 @@ from bench.contenders import (
     versions,
 )
 from bench.test_speed import checked
-from fastinit.sampling.filling import dtype_of
+from fastinit.core.dtypes import dtype_of
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1 << 20

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 import fastinit as fi
 from bench.exhaustive import BOUNDS
+from fastinit.core.dtypes import dtype_of
 from fastinit.core.keys import stream_of
 from fastinit.kernels.intrinsics import to_bfloat16, to_float16
 from fastinit.kernels.philox import philox
 from fastinit.kernels.transforms import cosine_sine, minus_two_log, normal_pair, uniform_pair
-from fastinit.sampling.filling import dtype_of
 from fastinit.sampling.lowering import lower
 from tests import reference
 from tests.reference import DOUBLE, SINGLE, Precision
@@ -351,7 +351,7 @@ def test_uniforms_at_the_ends(dtype: str) -> None:
     found = np.empty((len(words), 2), dtype)
     for low, high in (ends for ends in RANGES if fits(*ends, dtype)):
         distribution = fi.Uniform(low, high)
-        _uniforms(lower(distribution, np.dtype(dtype)).draw, words, words[::-1], found)
+        _uniforms(lower(distribution, np.dtype(dtype)).transform, words, words[::-1], found)
         expected = reference.uniform(words.astype(np.uint64), low, high - low, precision)
         expected = reference.hold(expected, distribution.support, dtype).astype(dtype)
         assert_same_bits(found, np.stack([expected, expected[::-1]], axis=1))
@@ -363,7 +363,7 @@ def test_a_unit_uniform_at_the_ends(dtype: str) -> None:
     kept, word = PRECISIONS[dtype].kept, PRECISIONS[dtype].word
     words = np.array([0, (1 << word - 1) - 1, 1 << word - 1, (1 << word - 1) + 1, (1 << word) - 1], f"u{word // 8}")
     found = np.empty((5, 2), dtype)
-    _uniforms(lower(fi.Uniform(0.0, 1.0), np.dtype(dtype)).draw, words, words, found)
+    _uniforms(lower(fi.Uniform(0.0, 1.0), np.dtype(dtype)).transform, words, words, found)
     below, above = 0.5 - 2.0 ** -(kept + 1), 0.5  # 1/2 + 2**-25 is halfway to the next float32, and 1/2 is even
     assert found[:, 0].tolist() == [2.0 ** -(kept + 1), below, above, above, 1.0]
 
@@ -397,7 +397,7 @@ def test_normals_have_no_atom_at_zero(dtype: str) -> None:
     words = end_words(precision)
     radii, angles = (grid.ravel() for grid in np.meshgrid(words, words))
     found = np.empty((radii.size, 2), dtype)
-    _normals(lower(fi.Normal(0.0, 1.0), np.dtype(dtype)).draw, radii, angles, found)
+    _normals(lower(fi.Normal(0.0, 1.0), np.dtype(dtype)).transform, radii, angles, found)
     exact = reference.normals(np.stack([radii, angles], axis=1).astype(np.uint64), 0.0, 1.0, precision)
     assert_near(found, np.stack(exact, axis=1), NORMAL_ULPS, precision)
     smallest = 2.0 ** (-precision.word / 2) * math.pi * 2.0**-precision.word

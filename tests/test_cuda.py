@@ -18,27 +18,19 @@ import numpy as np
 import pytest
 
 import fastinit as fi
+from fastinit.core.dtypes import FLOATS, dtype_of
 from fastinit.kernels import emulation, transforms
 from fastinit.sampling.cuda import Buffer, _grid, _loops
-from fastinit.sampling.filling import FLOATS, dtype_of
 from fastinit.sampling.lowering import lower
 from fastinit.sampling.plan import merged
+from tests.examples import EXAMPLES
 from tests.ptx import Kernel
 
 ROOT = Path(__file__).parent.parent
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
 needs_extra = pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")
 
-# one initializer for each kernel
-DISTRIBUTIONS: dict[str, Any] = {
-    "constant": fi.constant(-1.5),
-    "uniform": fi.uniform(-0.3, 0.7),
-    "normal": fi.normal(0.25, 0.02),
-    "truncated": fi.truncated_normal(0.1, 2.0, -1.0, 1.5),
-    "narrow": fi.truncated_normal(0.0, 1.0, 0.3, 0.5),
-    "tail": fi.truncated_normal(0.0, 1.0, -9.0, -3.0),
-}
-DRAWN = [kind for kind in DISTRIBUTIONS if kind != "constant"]
+DRAWN = [kind for kind in EXAMPLES if kind != "constant"]
 CAPABILITIES = [(7, 5), (8, 0), (9, 0), (10, 0)]
 
 
@@ -93,7 +85,7 @@ def _regions(dtype: str, init: Any) -> list[bool]:
 def simulate() -> None:
     """Everything that is compared in the simulator: run in a process of its own."""
     for dtype in FLOATS:
-        for kind, init in DISTRIBUTIONS.items():
+        for kind, init in EXAMPLES.items():
             same = [_whole(dtype, init, count) for count in (1, 4, 37)] + _regions(dtype, init)
             print(dtype, kind, *same)
     for dtype in ("int8", "uint16", "int32", "int64", "bool"):
@@ -117,7 +109,7 @@ def run(source: str, **environment: str) -> str:
 
 def test_the_simulator_gives_the_bits_of_the_cpu() -> None:
     lines = run("from tests.test_cuda import simulate; simulate()", NUMBA_ENABLE_CUDASIM="1").splitlines()
-    assert len(lines) == len(FLOATS) * len(DISTRIBUTIONS) + 6
+    assert len(lines) == len(FLOATS) * len(EXAMPLES) + 6
     assert not [line for line in lines if "False" in line or "True" not in line]
 
 
@@ -168,12 +160,10 @@ def written(kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> int:
     fma = emulation.fma
     monkeypatch.setattr(emulation, "fma", counted)
     monkeypatch.setattr(transforms, "fma", counted)
-    distribution = lower(DISTRIBUTIONS[kind].distribution((64,)), dtype_of(dtype)).draw
+    distribution = lower(EXAMPLES[kind].distribution((64,)), dtype_of(dtype)).transform
+    row = transforms.TRANSFORMS[kind]
     word, pairs = (np.uint64, 1) if dtype == "float64" else (np.uint32, 2)
-    for function in (
-        transforms.TRANSFORMS.get(type(distribution)),
-        transforms.PROPOSALS.get(type(distribution), (0, None))[1],
-    ):
+    for function in (row.pair, row.propose):
         for _ in range(pairs if function else 0):
             assert function
             function(distribution, word(12345), word(67890))
@@ -201,8 +191,8 @@ def test_ptx_holds_what_the_source_says(
     multiplied = re.findall(rf"^\s+(mul\S*|mad\S*)\s.*(?:{constants});", text, re.MULTILINE)
     assert set(multiplied) <= {"mul.hi.u32", "mul.lo.s32", "mul.wide.u32"}
     assert not re.search("0x(d2511f53|cd9e8d57)|3528531795|3449720151", text)  # as 64-bit numbers
-    distribution = type(lower(DISTRIBUTIONS[kind].distribution((64,)), dtype_of(dtype)).draw)
-    blocks = (distribution in transforms.TRANSFORMS) + (distribution in transforms.PROPOSALS)
+    row = transforms.TRANSFORMS[kind]
+    blocks = (row.pair is not None) + (row.propose is not None)
     # two a round; the stream's product in the first round may be made once for both blocks
     assert 0 <= 20 * blocks - operations.count("mul.hi.u32") < blocks
     size = np.dtype(dtype_of(dtype)).itemsize
@@ -237,8 +227,8 @@ def interpreted(
     columns, rows, planes, others = _loops(axes, size)
     assert not others
     grid, block = _grid(columns, rows, planes, 2 if size == 8 else 4, 2)
-    lowered = lower(DISTRIBUTIONS[kind].distribution(shape), host.dtype)
-    arguments = [address, *lowered.draw, lowered.low, lowered.high, seed, name, first]
+    lowered = lower(EXAMPLES[kind].distribution(shape), host.dtype)
+    arguments = [address, *lowered.transform, lowered.low, lowered.high, seed, name, first]
     Kernel(text).run([*arguments, columns.length, columns.stride, *rows, *planes], grid, block, base, memory)
     return bytes(memory)
 
@@ -259,7 +249,7 @@ def test_interpreted_ptx_gives_the_bits_of_the_cpu(kind: str, dtype: str, cc: tu
     text, seed, name = ptx(kind, dtype, cc), 2**64 - 3, 2**62 + 1
     for view, shape, offset in PLACES:
         host = np.zeros((8, 8), dtype_of(dtype))
-        fi.fill(view(host), DISTRIBUTIONS[kind], seed=seed, name=name, global_shape=shape, global_offset=offset)
+        fi.fill(view(host), EXAMPLES[kind], seed=seed, name=name, global_shape=shape, global_offset=offset)
         part = view(np.zeros((8, 8), host.dtype))
         assert interpreted(text, kind, dtype, part, shape, offset, seed, name) == host.tobytes()
 
@@ -272,7 +262,7 @@ def test_the_interpreter_sees_a_wrong_constant() -> None:
         interpreted(version, "uniform", "float32", part, whole, (0, 0), 1, 2)
         for version in (text, text.replace("-1640531527", "-1640531526"))
     )
-    assert right == fi.array(whole, DISTRIBUTIONS["uniform"], seed=1, name=2).tobytes()
+    assert right == fi.array(whole, EXAMPLES["uniform"], seed=1, name=2).tobytes()
     assert wrong != right
 
 
@@ -289,7 +279,7 @@ def test_interpreted_ptx_of_a_constant() -> None:
 
 @needs_extra
 def test_ptx_refuses_what_it_does_not_have() -> None:
-    with pytest.raises(ValueError, match="law_kind must be one of constant, uniform"):
+    with pytest.raises(ValueError, match="transform must be one of constant, uniform"):
         ptx("cauchy", "float32")
     with pytest.raises(ValueError, match="dtype must be one of float16"):
         ptx("normal", "int32")
@@ -433,17 +423,17 @@ def _cuda_is_available() -> bool:
 @pytest.mark.gpu
 @pytest.mark.skipif(not _cuda_is_available(), reason="no GPU")
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("kind", DISTRIBUTIONS)
+@pytest.mark.parametrize("kind", EXAMPLES)
 def test_a_gpu_gives_the_bits_of_the_cpu(kind: str, dtype: str) -> None:
     """Sizes of one block, of many, and of odd ends; Fortran order and an offset too."""
     shapes: list[Any] = [(5,), (1 << 20) + 3, (513, 1027)]
     for shape in shapes:
-        device: Any = fi.array(shape, DISTRIBUTIONS[kind], seed=3, name="w", dtype=dtype, device="cuda")
-        assert bits(device.copy_to_host()) == bits(fi.array(shape, DISTRIBUTIONS[kind], seed=3, name="w", dtype=dtype))
+        device: Any = fi.array(shape, EXAMPLES[kind], seed=3, name="w", dtype=dtype, device="cuda")
+        assert bits(device.copy_to_host()) == bits(fi.array(shape, EXAMPLES[kind], seed=3, name="w", dtype=dtype))
     cuda: Any = importlib.import_module("numba.cuda")
 
     part = cuda.device_array((300, 200), dtype_of(dtype), order="F")
     place: dict[str, Any] = {"global_shape": (1000, 333), "global_offset": (7, 5)}
-    fi.fill(part, DISTRIBUTIONS[kind], seed=3, name="w", **place)
-    host = fi.fill(np.empty((300, 200), dtype_of(dtype)), DISTRIBUTIONS[kind], seed=3, name="w", **place)
+    fi.fill(part, EXAMPLES[kind], seed=3, name="w", **place)
+    host = fi.fill(np.empty((300, 200), dtype_of(dtype)), EXAMPLES[kind], seed=3, name="w", **place)
     assert bits(part.copy_to_host()) == bits(host)

@@ -26,8 +26,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import fastinit as fi
-from fastinit.distributions.laws import WORTHWHILE, tail_rate
+from fastinit.core.dtypes import DOUBLE, DTYPES, SINGLE, Precision
+from fastinit.distributions import DISTRIBUTIONS
 from fastinit.distributions.moments import Moments, standard_moments
+from fastinit.distributions.truncated_normal import WORTHWHILE, tail_rate
+from fastinit.kernels.transforms import TRANSFORMS
+from tests.examples import EXAMPLES
 
 Floats = NDArray[np.float64]
 
@@ -70,6 +74,57 @@ def test_laws_of_one_value() -> None:
     for distribution in (fi.Constant(2.0), fi.Uniform(2.0, 2.0), fi.Normal(2.0, 0.0)):
         assert (distribution.mean, distribution.std) == (2.0, 0.0)
         assert distribution.cdf([1.9, 2.0, 2.1]).tolist() == [0.0, 1.0, 1.0]
+
+
+def test_every_row_of_the_registries_has_an_example() -> None:
+    assert set(EXAMPLES) - {"constant"} == set(TRANSFORMS) - {"words"}
+    assert {type(init.distribution((1,))) for init in EXAMPLES.values()} == set(DISTRIBUTIONS)
+
+
+@pytest.mark.parametrize("init", EXAMPLES.values(), ids=EXAMPLES)
+def test_a_distribution_answers_for_itself(init: fi.Initializer) -> None:
+    distribution = init.distribution((1,))
+    low, high = distribution.span
+    assert distribution.support[0] <= low <= distribution.mean <= high <= distribution.support[1]
+    assert 1 - float(distribution.cdf(high)) <= 1e-14
+    assert float(distribution.mirror.cdf(-low)) >= 1 - 1e-14
+    assert type(distribution.mirror) is type(distribution)
+    assert distribution.mirror.mirror == distribution
+    if distribution.std:
+        x = np.linspace(low, high, 1001)[1:-1]
+        np.testing.assert_allclose(distribution.mirror.cdf(-x), 1 - distribution.cdf(x), rtol=0, atol=1e-12)
+        edges = np.linspace(low, high, 100_001)
+        mass, z = np.diff(distribution.cdf(edges)), (edges[1:] + edges[:-1]) / 2 - distribution.mean
+        z /= distribution.std
+        moments = [float((mass * z**k).sum()) for k in range(7)]
+        np.testing.assert_allclose(distribution.standard_moments[:7], moments, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", [SINGLE, DOUBLE], ids=lambda one: one.name)
+@pytest.mark.parametrize("init", [EXAMPLES[name] for name in EXAMPLES if name != "constant"], ids=repr)
+def test_a_distribution_and_its_transform_agree(init: fi.Initializer, precision: Precision) -> None:
+    distribution = init.distribution((1,))
+    lowered = distribution.lowered(precision)
+    row = TRANSFORMS[lowered.transform]
+    assert set(lowered.values) == set(row.parameters._fields)
+    assert row.bounded == distribution.bounded == any(map(math.isfinite, distribution.support))
+    assert distribution.extremes(precision).keys() >= {"mean", "std", "lower bound", "upper bound"}
+
+
+def test_the_table_of_dtypes() -> None:
+    from fastinit.kernels.cpu import ENCODINGS, SIZES
+    from fastinit.kernels.cuda import ROUNDINGS
+
+    for row in DTYPES.values():
+        info: Any = ml_dtypes.finfo(row.dtype)  # type: ignore[no-untyped-call]
+        assert (row.dtype.name, row.dtype.itemsize, row.largest) == (row.name, row.size, float(info.max))
+        assert row.encoding in ENCODINGS
+        assert (row.encoding == "as is") == (row.precision.name == row.name) == (row.encoding not in ROUNDINGS)
+        assert row.size in SIZES
+    for precision in (SINGLE, DOUBLE):
+        assert np.finfo(precision.dtype).smallest_normal == precision.smallest
+        assert np.finfo(precision.dtype).nmant + 1 == precision.uniform_bits
+        assert precision.dtype.itemsize == precision.size
 
 
 def exact(a: float, b: float) -> Moments:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import fastinit as fi
 from fastinit.core import environment
 from fastinit.core.environment import _exchange, _register, in_default, is_default
-from fastinit.sampling.filling import _overlaps
+from fastinit.sampling.plan import overlaps
 
 FLOATS = [np.dtype(kind) for kind in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 every_float = pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.name)
@@ -241,7 +241,7 @@ def test_overlaps_are_found_and_nothing_else(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 6), min_size=axes, max_size=axes)))
     size = data.draw(st.sampled_from([1, 2, 4, 8]))
     strides = tuple(data.draw(st.lists(st.integers(-40, 40), min_size=axes, max_size=axes)))
-    assert _overlaps(shape, strides, size) == meet(shape, strides, size)
+    assert overlaps(shape, strides, size) == meet(shape, strides, size)
 
 
 def test_an_array_whose_rows_interlock_is_filled() -> None:
@@ -249,6 +249,6 @@ def test_an_array_whose_rows_interlock_is_filled() -> None:
     out = np.lib.stride_tricks.as_strided(memory, (3, 2), (8, 12))
     fi.fill(out, fi.normal(), seed=0, name="w")
     assert (out == fi.array((3, 2), fi.normal(), seed=0, name="w")).all()
-    assert not _overlaps((1 << 20, 1 << 20), (4, 4 << 20), 4)
-    assert _overlaps((1 << 20, 1 << 20), (4, 4), 4)
-    assert _overlaps((3, 0x7FFFFFFF), (0, 4), 4)
+    assert not overlaps((1 << 20, 1 << 20), (4, 4 << 20), 4)
+    assert overlaps((1 << 20, 1 << 20), (4, 4), 4)
+    assert overlaps((3, 0x7FFFFFFF), (0, 4), 4)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import fastinit as fi
 from fastinit.core.keys import MOST_ELEMENTS
 from fastinit.kernels.cpu import GROUP, SPAN, TILE
-from fastinit.sampling.filling import LEAST_TASK_BYTES, STREAMING_BYTES, TASK_BYTES
+from fastinit.sampling.cpu import LEAST_TASK_BYTES, TASK_BYTES
+from fastinit.sampling.plan import STREAMING_BYTES
 
 Array = np.ndarray[Any, Any]
 

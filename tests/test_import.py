@@ -55,7 +55,7 @@ LEVELS = {  # the flags of /proc/cpuinfo that tell that a processor has the leve
 DIGESTS = """
 import hashlib, json, math
 import numpy as np, fastinit as fi
-from fastinit.sampling.filling import dtype_of
+from fastinit.core.dtypes import dtype_of
 inits = {
     "uniform": fi.uniform(-1.0, 3.0),
     "normal": fi.normal(0.5, 2.0),

@@ -19,9 +19,9 @@ import pytest
 from scipy import stats
 
 import fastinit as fi
+from fastinit.core.dtypes import dtype_of
 from fastinit.kernels import accumulators
-from fastinit.sampling.filling import dtype_of
-from fastinit.verification.null_distribution import SIGMAS, _standard_moments, null_of
+from fastinit.verification.null_distribution import SIGMAS, null_of
 from fastinit.verification.scan import flat
 from fastinit.verification.tests import Evidence, _tails
 from fastinit.verification.verifier import holm, shared_streams, verify, verify_tensors
@@ -336,12 +336,12 @@ def test_the_tail_weights_are_those_of_exponentials() -> None:
     ],
 )
 def test_moments(distribution: fi.Distribution, expected: list[float]) -> None:
-    assert _standard_moments(distribution) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert distribution.standard_moments == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_moments_of_truncated_laws() -> None:
     distribution = fi.TruncatedNormal(1.0, 2.0, 1.5, 7.0)
-    ours = _standard_moments(distribution)
+    ours = distribution.standard_moments
     theirs = stats.truncnorm(0.25, 3.0, loc=1.0, scale=2.0)
     assert ours[3] == pytest.approx(float(theirs.stats("s")), rel=1e-6)
     assert ours[4] == pytest.approx(float(theirs.stats("k")) + 3, rel=1e-6)

@@ -28,6 +28,7 @@ except ImportError as error:
 import numpy as np
 
 from fastinit import __version__
+from fastinit.core.dtypes import FLOATS, dtype_of
 from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.initializers.factories import Initializer, brief, parse
 from fastinit.io.checkpoint import (
@@ -44,7 +45,7 @@ from fastinit.io.files import complete_file
 from fastinit.io.tensor_files import open_tensors
 from fastinit.propagation.recommendation import recommend
 from fastinit.propagation.simulation import Propagation, propagate
-from fastinit.sampling.filling import FLOATS, dtype_of, fill, words
+from fastinit.sampling.filling import fill, words
 from fastinit.sampling.filling import warmup as compile_all
 from fastinit.sampling.progress import bar
 from fastinit.verification.verifier import verify_tensors

@@ -1,5 +1,27 @@
-"""What elements are distributed as: values with moments and a distribution function."""
+"""Distributions of elements: frozen values that answer for themselves, without Numba.
 
-from fastinit.distributions.laws import Constant, Distribution, Normal, TruncatedNormal, Uniform
+The room imports `fastinit.core` alone. To add a distribution, write its class here, one file that answers what
+`fastinit.distributions.base.Distribution` asks, and give it a row of `DISTRIBUTIONS`; its transform is a row of
+`fastinit.kernels.transforms.TRANSFORMS`.
+"""
 
-__all__ = ["Constant", "Distribution", "Normal", "TruncatedNormal", "Uniform"]
+from fastinit.distributions.base import Array, Distribution, Floats, check_std
+from fastinit.distributions.constant import Constant
+from fastinit.distributions.normal import Normal
+from fastinit.distributions.truncated_normal import TruncatedNormal
+from fastinit.distributions.uniform import Uniform
+
+__all__ = [
+    "DISTRIBUTIONS",
+    "Array",
+    "Constant",
+    "Distribution",
+    "Floats",
+    "Normal",
+    "TruncatedNormal",
+    "Uniform",
+    "check_std",
+]
+
+# The registry, from which the tests take their list
+DISTRIBUTIONS: tuple[type[Distribution], ...] = (Constant, Uniform, Normal, TruncatedNormal)

@@ -20,7 +20,7 @@ from typing import Any, Literal, ParamSpec
 from fastinit.core.environment import in_default
 from fastinit.core.keys import check_flag, check_integer, check_real, check_shape, exactly
 from fastinit.core.text import quoted
-from fastinit.distributions.laws import (
+from fastinit.distributions import (
     Constant,
     Distribution,
     Normal,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastinit.distributions.laws import Constant, Distribution, Normal
+from fastinit.distributions import Constant, Distribution, Normal
 
 Array = np.ndarray[Any, Any]
 Places = Sequence[int]

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastinit.core.dtypes import FLOATS, dtype_of
 from fastinit.core.keys import STREAM_FORMAT
 from fastinit.core.text import printable, quoted
 from fastinit.initializers.factories import Initializer, parse
 from fastinit.io.files import complete_file, parse_json, read_text
 from fastinit.io.tensor_files import CODES, MAX_HEADER, METADATA, product
-from fastinit.sampling.filling import FLOATS, dtype_of, fill
+from fastinit.sampling.filling import fill
 
 _ORDER = list(CODES)
 _MANIFEST, _RECIPE, _LINE = 1 << 24, 1 << 17, 500  # bytes of a manifest and a recipe, characters of a recipe's line

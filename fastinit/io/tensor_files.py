@@ -17,9 +17,9 @@ from typing import IO, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from fastinit.core.dtypes import dtype_of
 from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.io.files import open_regular, parse_json, reserve
-from fastinit.sampling.filling import dtype_of
 
 CODES = {  # how safetensors names a dtype, in the order in which tensors are laid out: the widest first
     "float64": "F64",

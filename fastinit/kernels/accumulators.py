@@ -16,7 +16,7 @@ from numba import njit
 from fastinit.kernels.cache import keep
 
 TILE = 2048  # elements that are worked on in the cache
-NEAR = 64  # lags up to this one are seen within the run; so many elements that follow it are needed
+NEAR = 64  # lags up to this one are seen within the run; as many elements after it are needed
 WINDOW = 32  # elements that a fingerprint is made of
 STEPS = 16.0  # of a fingerprint's digit, to one standard deviation
 KEY = 4  # of them, those that decide whether it is kept: as bytes, one 32-bit word
@@ -40,7 +40,7 @@ class Grid(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What one run has: arrays that the kernels add to."""
+    """The results of one run: arrays that the kernels add to."""
 
     bins: Any  # int64: how many elements are in each
     sums: Any  # z, z**2, z**3, z**4
@@ -56,13 +56,13 @@ _sum = njit(nogil=True, fastmath={"reassoc", "nsz", "contract"})  # lanes for pa
 
 
 def _entry(function: Any) -> Any:
-    """Compile what Python calls, and keep it on disk together with all that it calls."""
+    """Compile an entry for Python, and keep it on disk together with all that it calls."""
     return keep(_plain(function), f"verification by {function.__name__}")
 
 
 @_sum
 def _powers(z, count):
-    """The sums of the first four powers."""
+    """Return the sums of the first four powers."""
     one = two = three = four = 0.0
     for j in range(count):
         v = np.float64(z[j])
@@ -76,7 +76,7 @@ def _powers(z, count):
 
 @_sum
 def _product(x, y, start, count):
-    """The sum of x[j] y[start + j]."""
+    """Return the sum of x[j] y[start + j]."""
     total = np.float32(0)
     y = y[start:]
     for j in range(count):
@@ -86,7 +86,7 @@ def _product(x, y, start, count):
 
 @_plain
 def _digits(z, q, room):
-    """The bytes of fingerprints: ``STEPS`` z, rounded down and held in a byte."""
+    """Store the bytes of fingerprints: ``STEPS`` z, rounded down and clamped to a byte."""
     for j in range(room):
         t = z[j] * np.float32(STEPS)
         t = t if t > np.float32(-128) else np.float32(-128)
@@ -129,7 +129,7 @@ def _fingerprints(q, keys, count, room, base, limit, found, kept):
 
 @_plain
 def _summaries(z, q, keys, count, room, lags, base, limit, found, kept):
-    """What is the same for every dtype once a tile is made of z and digits."""
+    """Add up all that is the same for every dtype once a tile is made of z and digits; return the fingerprints kept."""
     one, two, three, four = _powers(z, count)
     found.sums[0] += one
     found.sums[1] += two
@@ -142,7 +142,7 @@ def _summaries(z, q, keys, count, room, lags, base, limit, found, kept):
 
 @_plain
 def _measure(part, grid, z):
-    """A run of values as z, those that are not finite as 0; how many those are."""
+    """Standardise a run of values, those that are not finite to 0; return the number of those."""
     bad = np.int64(0)
     for j in range(part.size):
         x = np.float64(part[j])
@@ -155,7 +155,7 @@ def _measure(part, grid, z):
 
 @_plain
 def place(x, grid):
-    """The bin of a value; without branches, so that the loop over it runs in vectors."""
+    """Return the bin of a value; without branches, so that the loop over it runs in vectors."""
     t = (np.float64(x) - grid.origin) * grid.scale
     t = t if t > 0.0 else 0.0
     return np.int32(t if t < grid.bins - 1.0 else grid.bins - 1.0)
@@ -172,7 +172,7 @@ def _count(part, grid, places, found):
 
 @_plain
 def _outside(part, low, high):
-    """How many values lie below, and how many above the bounds."""
+    """Return the numbers of values below and above the bounds."""
     below, above = np.int32(0), np.int32(0)
     for j in range(part.size):
         below += np.int32(part[j] < low)
@@ -182,7 +182,7 @@ def _outside(part, low, high):
 
 @_entry
 def wide(part, count, grid, lags, base, limit, found):
-    """Look at the first ``count`` elements of a run of float32 or float64; how many fingerprints were kept."""
+    """Look at the first ``count`` elements of a run of float32 or float64; return the number of fingerprints kept."""
     z, q = np.empty(TILE + NEAR, np.float32), np.empty(TILE + NEAR, np.int8)
     places, keys, finite = np.empty(TILE, np.int32), np.empty(TILE // KEY, np.uint32), np.empty(TILE, part.dtype)
     kept = 0
@@ -209,7 +209,7 @@ def wide(part, count, grid, lags, base, limit, found):
 
 @_entry
 def narrow(part, count, values, lags, base, limit, found):
-    """The same of 16-bit patterns, whose z are looked up; each pattern is a bin."""
+    """Look at 16-bit patterns as `wide` does at values: their z are looked up, and each pattern is a bin."""
     z, q, keys = np.empty(TILE + NEAR, np.float32), np.empty(TILE + NEAR, np.int8), np.empty(TILE // KEY, np.uint32)
     kept = 0
     for start in range(0, count, TILE):
@@ -227,7 +227,7 @@ def narrow(part, count, values, lags, base, limit, found):
 
 @_entry
 def wide_product(part, other, grid):
-    """The sum of z z' over two runs of float32 or float64."""
+    """Return the sum of z z' over two runs of float32 or float64."""
     x, y, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32), 0.0
     for start in range(0, other.size, TILE):
         some = min(TILE, other.size - start)
@@ -239,7 +239,7 @@ def wide_product(part, other, grid):
 
 @_entry
 def narrow_product(part, other, values):
-    """The same of 16-bit patterns."""
+    """Return the sum of z z' over two runs of 16-bit patterns."""
     total = 0.0
     for j in range(other.size):
         total += np.float64(values[part[j]]) * np.float64(values[other[j]])

@@ -1,4 +1,4 @@
-"""What is kept of compiled kernels on disk: a file for each, named for all that decides its code, believed if whole.
+"""Compiled kernels on disk: a file for each, named for all that decides its code, believed if whole.
 
 Numba's own cache numbers the files of a function in an index. Processes that compile at once may give one number to
 two kernels, and a distribution would be drawn by the code of another; a file that is cut short is an error until
@@ -31,6 +31,7 @@ from numba.core.serialize import dumps
 from numba.core.target_extension import target_override
 from numba.misc.appdirs import AppDirs
 
+from fastinit.core import dtypes
 from fastinit.core.text import quoted, say
 
 if vars(config)["DISABLE_JIT"]:
@@ -44,22 +45,24 @@ _said: set[str] = set()
 
 @cache
 def digest() -> str:
-    """A digest of everything that the kernels are compiled from; empty where the sources are not there to be read."""
+    """Return a digest of all that the kernels are compiled from; empty where the sources are not there to be read."""
     total, paths = hashlib.sha256(), sorted(Path(__file__).parent.glob("*.py"))
-    for path in paths:
+    if not paths:
+        return ""
+    for path in (*paths, Path(dtypes.__file__)):
         total.update(path.read_bytes())
-    return total.hexdigest() if paths else ""
+    return total.hexdigest()
 
 
 def describe(transform_class: Any, dtype: str) -> str:
-    """Return what the kernel of a transform, a class of `kernels.transforms`, makes: "normal draws in float32"."""
+    """Return a title for the kernel of a transform, a class of `kernels.transforms`: "normal draws in float32"."""
     return f"{transform_class.__name__.removesuffix('Transform').lower()} draws in {dtype}"
 
 
 def keep(kernel: Any, label: str, form: Any = CompileResultCacheImpl, target: str = "cpu") -> Any:
     """Let a kernel of Numba's be looked for on disk before it is compiled, and be put there afterwards; the kernel.
 
-    ``label`` says what it is, and no other kernel has the same. ``form`` is Numba's class that makes a version of it
+    ``label`` describes it, and no other kernel has the same. ``form`` is Numba's class that makes a version of it
     something to be pickled, and back.
     """
     kernel._cache = _Kept(label, form, target, kernel.targetctx)
@@ -91,7 +94,7 @@ def _apart(compile_version: Callable[[Any], Any], signature: Any) -> Any:
 
 
 def folders() -> list[Path]:
-    """Where kernels are looked for, in this order: the user's choice, or beside the package and the user's caches.
+    """Return the folders of kernels, in order: the user's choice, or beside the package and the user's caches.
 
     Nowhere in a program that is packed without its sources: nothing would tell its versions apart.
     """
@@ -104,7 +107,7 @@ def folders() -> list[Path]:
 
 
 def _writable() -> Iterator[Path]:
-    """Those of the folders that can be written to, made where they are missing."""
+    """Yield those of the folders that can be written to, made where they are missing."""
     for folder in folders():
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,7 @@ class _Kept(NullCache):
         return next(map(str, folders()), None)
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        """The compiled version from disk; None where there is none that is whole."""
+        """Return the compiled version from disk; None where there is none that is whole."""
         with target_override(self._target):  # type: ignore[no-untyped-call]
             context.refresh()
             name, key = self._identity(signature)
@@ -150,7 +153,7 @@ class _Kept(NullCache):
                 _replace(next(_writable()) / name, hashlib.sha256(key + payload).digest() + payload)
 
     def _identity(self, signature: Any) -> tuple[str, bytes]:
-        """The file's name, and a digest of everything that decides what is compiled."""
+        """Return the file's name, and a digest of everything that decides the compiled code."""
         processor = self._context.codegen().magic_tuple()
         facts = repr((self._label, digest(), signature, processor, _VERSIONS))
         key = hashlib.sha256(facts.encode()).digest()
@@ -168,7 +171,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _compiling(label: str) -> threading.Timer:
-    """Say what is compiled if it takes long; to be cancelled."""
+    """Say which kernel is compiled if it takes long; to be cancelled."""
     folder = next(_writable(), None)
     kept = f"once, kept in {quoted(str(folder))}" if folder else "each time, for want of a folder: set NUMBA_CACHE_DIR"
 

@@ -52,19 +52,22 @@ from fastinit.kernels.intrinsics import (
     widen,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
-from fastinit.kernels.simd import BLOCKS
-from fastinit.kernels.transforms import PROPOSALS, TRANSFORMS, NormalTransform, clamp
+from fastinit.kernels.simd import BLOCKS, TARGET
+from fastinit.kernels.transforms import ROWS, clamp
 
 GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
+LINE = TARGET.line  # bytes of a cache line
 SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple of every group
-TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: what is done once a tile must not show
+TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: the work that is done once a tile must not show
 SCATTER_TILE = 4096  # of one whose elements lie apart in memory: enough of them to write whole cache lines
 SCATTER_COLUMNS = 256 - 4  # of it, so that its rows end in whole groups wherever in a block they begin
-ROOM = SCATTER_TILE + GROUP + 64  # what a tile may need: two spans, or the rows of a scattered one, and what overshoots
-SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + 64
+ROOM = SCATTER_TILE + GROUP + LINE  # of a tile at most: two spans, or the rows of a scattered one, and what overshoots
+SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + LINE
 LAST_ATTEMPT = 4095
 
-AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2  # how values become elements
+AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2
+SIZES = (2, 4, 8)  # bytes of the elements that are stored one by one
+ENCODINGS = {"as is": AS_IS, "float16": FLOAT16, "bfloat16": BFLOAT16}  # how values become elements, as kernels take it
 
 
 class Plan(NamedTuple):
@@ -87,8 +90,8 @@ class Plan(NamedTuple):
     streaming: int  # 1: bypass the caches
 
 
-class Target(NamedTuple):
-    """What becomes of values, and whose words they are made from."""
+class Request(NamedTuple):
+    """The bounds and the encoding of elements, and the key and stream of their words."""
 
     low: Any  # the bounds in which 16-bit values are held, and a float of the computation's precision
     high: Any
@@ -110,19 +113,19 @@ class Scratch(NamedTuple):
     fresh: Any  # the next proposals for some of ``todo``
     encoded: Any  # 16-bit elements
     places: Any  # where in memory each column of the tile goes, relative to its row
-    pending: Any  # of what is to be streamed: where to, where from, how many lines; and where the next span may be made
+    pending: Any  # to stream: destination, source, number of lines; and the place for the next span
 
 
 _pass = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
 
 
 def _by_transform(stub: Callable[..., Any]) -> Any:
-    """`overload`, for a function that is chosen by the type of its first argument."""
+    """Decorate as `overload` does, for a function that is selected by the type of its first argument."""
     return overload(stub, jit_options={"forceinline": True})
 
 
 def _pairs(real, c):
-    """The words of each block of lanes that begin pairs, and their partners, in words of the float's width."""
+    """Return the words of each block of lanes that begin pairs, and their partners, in the float's width."""
 
 
 @_by_transform(_pairs)
@@ -133,16 +136,16 @@ def _pairs_by_width(real, c):
 
 
 @_pass
-def _words(blocks, c1, target):
-    """The pairs of words of these blocks: counters' first words, and the second ones."""
-    name, key = target.stream, target.key
+def _words(blocks, c1, request):
+    """Return the pairs of words of these blocks: the first words of all, and the second ones."""
+    name, key = request.stream, request.key
     words = philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
-    return _pairs(target.low, words)
+    return _pairs(request.low, words)
 
 
 @_pass
 def _drain(scratch, most):
-    """Stream some lines of what is pending.
+    """Stream some of the pending lines.
 
     A burst of streaming stores fills the store buffer, and what follows waits for the memory; a few lines after every
     group leave while the next one is computed.
@@ -150,8 +153,8 @@ def _drain(scratch, most):
     pending = scratch.pending
     to, source, lines = pending[0], pending[1], min(most, pending[2])
     for line in range(lines):
-        copy_line(to + 64 * line, source + 64 * line)
-    pending[0], pending[1], pending[2] = to + 64 * lines, source + 64 * lines, pending[2] - lines
+        copy_line(to + LINE * line, source + LINE * line)
+    pending[0], pending[1], pending[2] = to + LINE * lines, source + LINE * lines, pending[2] - lines
 
 
 @_pass
@@ -164,18 +167,18 @@ def _store(to, elements, streaming):
 
 
 def _clamped(transform, value, low, high):
-    """The value, held in the bounds of its distribution where it has any."""
+    """Return the value, clamped to the bounds of its distribution where it has any."""
 
 
 @_by_transform(_clamped)
 def _clamped_by_transform(transform, value, low, high):
-    if transform.instance_class is NormalTransform:
-        return lambda transform, value, low, high: value
-    return lambda transform, value, low, high: clamp(value, low, high)
+    if ROWS[transform.instance_class].bounded:
+        return lambda transform, value, low, high: clamp(value, low, high)
+    return lambda transform, value, low, high: value
 
 
 def _put(first, second, transform, low, high, to, encoding, streaming):
-    """Store the values of pairs as elements; how many bytes they were."""
+    """Store the values of pairs as elements; return the number of bytes."""
 
 
 @_by_transform(_put)
@@ -200,34 +203,33 @@ def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
     return narrow if first.bitwidth == 32 else wide
 
 
-def _groups(transform, scratch, target, to, block, groups, encoding, streaming):
-    """Make the blocks of so many groups, attempt 0 where the distribution has one, and store their elements from ``to``
-    on.
+def _groups(transform, scratch, request, to, block, groups, encoding, streaming):
+    """Draw the blocks of some groups, attempt 0 where the transform has one, and store their elements from ``to`` on.
 
     No group passes a multiple of 2**32 blocks, so that the counter's second word is one number.
     """
 
 
 @_by_transform(_groups)
-def _groups_by_transform(transform, scratch, target, to, block, groups, encoding, streaming):
-    draw = TRANSFORMS.get(transform.instance_class)
+def _groups_by_transform(transform, scratch, request, to, block, groups, encoding, streaming):
+    draw = ROWS[transform.instance_class].pair
     if draw is None:
-        return lambda transform, scratch, target, to, block, groups, encoding, streaming: None
+        return lambda transform, scratch, request, to, block, groups, encoding, streaming: None
 
-    def loop(transform, scratch, target, to, block, groups, encoding, streaming):
+    def loop(transform, scratch, request, to, block, groups, encoding, streaming):
         first = np.uint64(block)
         c1 = broadcast(first >> HALF)
         for group in range(groups):
-            a, b = _words(iota(first + np.uint64(group * BLOCKS)), c1, target)
+            a, b = _words(iota(first + np.uint64(group * BLOCKS)), c1, request)
             values, others = draw(transform, a, b)
             _drain(scratch, BLOCKS // 4)
-            to += _put(values, others, transform, target.low, target.high, to, encoding, streaming)
+            to += _put(values, others, transform, request.low, request.high, to, encoding, streaming)
 
     return loop
 
 
 def _load(low, address):
-    """16 values."""
+    """Load 16 values."""
 
 
 @_by_transform(_load)
@@ -240,7 +242,7 @@ def _load_by_width(low, address):
 
 
 def _rejected(transform, scratch, at, size):
-    """List the places of the values that must be redrawn; how many."""
+    """List the places of the values that must be redrawn; return their number."""
 
 
 @_by_transform(_rejected)
@@ -262,16 +264,16 @@ def _rejected_by_transform(transform, scratch, at, size):
             count -= 1
         return count
 
-    return outsiders if transform.instance_class in TRANSFORMS else everything
+    return everything if ROWS[transform.instance_class].pair is None else outsiders
 
 
 def _propose(transform, a, b):
-    """One proposal for each block: fresh values, and whether they are good."""
+    """Return one proposal for each block: fresh values, and whether they are accepted."""
 
 
 @_by_transform(_propose)
 def _propose_by_transform(transform, a, b):
-    propose = PROPOSALS[transform.instance_class][1]
+    propose: Any = ROWS[transform.instance_class].propose
 
     def two_pairs(transform, a, b):
         first, taken = propose(transform, even(a), even(b))
@@ -281,20 +283,20 @@ def _propose_by_transform(transform, a, b):
     return two_pairs if transform.types[0].bitwidth == 32 else (lambda transform, a, b: propose(transform, a, b))
 
 
-def _settle(transform, scratch, target, at, size, base):
-    """Redraw what is out of bounds of the span ``values[at:]``, whose first element is number ``base``.
+def _settle(transform, scratch, request, at, size, base):
+    """Redraw the values out of bounds in the span ``values[at:]``, whose first element is number ``base``.
 
     Every element is redrawn by its own attempts, until all are inside.
     """
 
 
 @_by_transform(_settle)
-def _settle_by_transform(transform, scratch, target, at, size, base):
-    if transform.instance_class not in PROPOSALS:
-        return lambda transform, scratch, target, at, size, base: None
-    first_attempt = PROPOSALS[transform.instance_class][0]
+def _settle_by_transform(transform, scratch, request, at, size, base):
+    first_attempt = ROWS[transform.instance_class].first_attempt
+    if ROWS[transform.instance_class].propose is None:
+        return lambda transform, scratch, request, at, size, base: None
 
-    def loop(transform, scratch, target, at, size, base):
+    def loop(transform, scratch, request, at, size, base):
         values, todo, fresh = scratch.values, scratch.todo, scratch.fresh
         count = _rejected(transform, scratch, at, size)
         attempt = first_attempt
@@ -303,7 +305,7 @@ def _settle_by_transform(transform, scratch, target, at, size, base):
             tries = broadcast(np.uint64(attempt) << np.uint64(20))
             for start in range(0, count, BLOCKS):  # what follows the last place is made, but not used
                 blocks = widen(load_places(np.int64(todo.ctypes.data) + 4 * start)) + np.uint64(base)
-                a, b = _words(blocks, (blocks >> HALF) | tries, target)
+                a, b = _words(blocks, (blocks >> HALF) | tries, request)
                 proposals, accepted = _propose(transform, a, b)
                 store(np.int64(fresh.ctypes.data), proposals)
                 good = movemask(accepted)
@@ -321,22 +323,22 @@ def _settle_by_transform(transform, scratch, target, at, size, base):
     return loop
 
 
-def _encode(values, scratch, target, at, size):
+def _encode(values, scratch, request, at, size):
     """Round ``values[at:]`` to 16 bits if they are to be; the address of element 0 of either kind."""
 
 
 @_by_transform(_encode)
-def _encode_by_width(values, scratch, target, at, size):
-    def wide(values, scratch, target, at, size):
+def _encode_by_width(values, scratch, request, at, size):
+    def wide(values, scratch, request, at, size):
         return np.int64(values.ctypes.data)
 
-    def narrow(values, scratch, target, at, size):
+    def narrow(values, scratch, request, at, size):
         source, to = np.int64(values.ctypes.data), np.int64(scratch.encoded.ctypes.data)
-        if target.encoding == AS_IS:
+        if request.encoding == AS_IS:
             return source
         for place in range(at, at + size, 16):
-            clamped = clamp(_load(target.low, source + 4 * place), target.low, target.high)
-            if target.encoding == BFLOAT16:
+            clamped = clamp(_load(request.low, source + 4 * place), request.low, request.high)
+            if request.encoding == BFLOAT16:
                 store(to + 2 * place, low_half(to_bfloat16(clamped)))
             else:
                 store(to + 2 * place, low_half(to_float16(clamped)))
@@ -349,9 +351,9 @@ def _encode_by_width(values, scratch, target, at, size):
 def _store_run(scratch, to, source, size, streaming):
     """Store ``size`` consecutive bytes; of a run to be streamed the whole lines are left pending."""
     if streaming and size >= 1024:
-        head = -to % 64
-        lines = (size - head) // 64
-        done = head + 64 * lines
+        head = -to % LINE
+        lines = (size - head) // LINE
+        done = head + LINE * lines
         copy(to, source, head)
         copy(to + done, source + done, size - done)
         pending = scratch.pending
@@ -364,18 +366,18 @@ def _store_run(scratch, to, source, size, streaming):
 
 @_pass
 def _move(to, source, size):
-    """Store one element."""
+    """Store one element, of one of the sizes in `SIZES`."""
     if size == 2:
         move(to, source, np.uint16(0))
     elif size == 4:
         move(to, source, np.uint32(0))
-    else:
+    else:  # 8: a plan has one of `SIZES`
         move(to, source, np.uint64(0))
 
 
 @_pass
 def _locate(places, inner, column, columns):
-    """Where the columns from ``column`` on lie, relative to their row; ``inner`` has (count, stride) for each axis."""
+    """List the places of the columns from ``column`` on, relative to their row; ``inner`` as for `fill_tiles`."""
     for k in range(columns):
         rest, place = column + k, 0
         for axis in range(inner.shape[0] - 1, -1, -1):
@@ -394,25 +396,25 @@ def _scatter(to, source, scratch, rows, columns, plan):
 
 
 def _redraws(transform):
-    """Whether values of this distribution are looked at again once they are made."""
+    """Return whether values of this transform are looked at again once they are made."""
 
 
 @_by_transform(_redraws)
 def _redraws_by_transform(transform):
-    again = transform.instance_class in PROPOSALS
+    again = ROWS[transform.instance_class].propose is not None
     return lambda transform: again
 
 
 @_pass
 def _straight(transform, plan, group, to, head, remaining, room):
-    """How many groups can go straight to memory, from the element at ``to`` on, number ``head`` of its block."""
-    if _redraws(transform) or head != 0 or (plan.streaming and to % 64 != 0):
+    """Return the number of groups that can go straight to memory from ``to`` on, element ``head`` of its block."""
+    if _redraws(transform) or head != 0 or (plan.streaming and to % LINE != 0):
         return 0
     return min(remaining // group, room // BLOCKS)
 
 
 @_pass
-def _tile(transform, scratch, plan, target, inner, to, index, column, rows, columns):
+def _tile(transform, scratch, plan, request, inner, to, index, column, rows, columns):
     """Make and store one tile; ``to`` and ``index`` are those of its first row's column 0.
 
     Rows that follow each other in the tensor are one span. A span whose elements lie next to each other is stored piece
@@ -435,20 +437,20 @@ def _tile(transform, scratch, plan, target, inner, to, index, column, rows, colu
             groups = _straight(transform, plan, group, goal, head, count - done, room) if at_once else 0
             straight = groups > 0
             if straight:
-                some, encoding, streaming = groups * group, target.encoding, plan.streaming
+                some, encoding, streaming = groups * group, request.encoding, plan.streaming
             else:
                 if at_once:
                     at = pending[3]
-                    lead = -goal % 64 // plan.size  # elements before the next whole line
+                    lead = -goal % LINE // plan.size  # elements before the next whole line
                     if plan.streaming and not _redraws(transform) and lead > 0 and (head + lead) % per_block == 0:
                         some = min(some, lead)
                 groups = (head + some + group - 1) // group
                 goal = np.int64(scratch.values.ctypes.data) + at * width
-            _groups(transform, scratch, target, goal, block, groups, encoding, streaming)
+            _groups(transform, scratch, request, goal, block, groups, encoding, streaming)
             if not straight:
-                _settle(transform, scratch, target, at, head + some, first + done - head)
+                _settle(transform, scratch, request, at, head + some, first + done - head)
                 if at_once:
-                    source = _encode(scratch.values, scratch, target, at, head + some) + (at + head) * plan.size
+                    source = _encode(scratch.values, scratch, request, at, head + some) + (at + head) * plan.size
                     _store_run(scratch, place + done * plan.size, source, some * plan.size, plan.streaming)
                 elif done == 0:
                     for k in range(together):
@@ -457,7 +459,7 @@ def _tile(transform, scratch, plan, target, inner, to, index, column, rows, colu
             done += some
     if at_once:
         return
-    source = _encode(scratch.values, scratch, target, 0, at)
+    source = _encode(scratch.values, scratch, request, 0, at)
     if plan.contiguous:
         for row in range(rows):
             start = source + scratch.starts[row] * plan.size
@@ -468,7 +470,7 @@ def _tile(transform, scratch, plan, target, inner, to, index, column, rows, colu
 
 
 def _scratch(one, memory):
-    """The arrays of one task, for values of the width of ``one``, carved from ``memory``."""
+    """Carve the arrays of one task, for values of the width of ``one``, from ``memory``."""
 
 
 @_by_transform(_scratch)
@@ -476,7 +478,8 @@ def _scratch_by_width(one, memory):
     real, width = (np.float32, 4) if one.bitwidth == 32 else (np.float64, 8)
 
     def carve(one, memory):
-        values = -(-np.int64(memory.ctypes.data) // 64) * 64  # a vector that spans two cache lines costs two accesses
+        # whole lines, since a vector that spans two costs two accesses
+        values = -(-np.int64(memory.ctypes.data) // LINE) * LINE
         fresh = values + ROOM * width
         places = fresh + BLOCKS * width
         todo = places + SCATTER_TILE * 8
@@ -500,17 +503,17 @@ def _kernel(transform_class: Any) -> Any:
     """Return the entry for a transform, held in its closure: as an argument it would cost 3 microseconds a call."""
 
     @njit(nogil=True)
-    def fill_tiles(draw, target, plan, inner, axes, memory, address, key, stream, begin, end):
+    def fill_tiles(draw, bounds, plan, inner, axes, memory, address, key, stream, begin, end):
         """Make the tiles [begin, end) of a plan, for the array at an address.
 
-        ``draw`` has the distribution's parameters, ``target`` the first fields of `Target`, ``plan`` those of `Plan`.
+        ``draw`` has the transform's parameters, ``bounds`` the first fields of `Request`, ``plan`` those of `Plan`.
         ``inner`` has a row (count, stride) for each axis that the columns are made of, ``axes`` one (count, stride,
         step) for each outer axis.
         """
         full_vectors()
         transform, plan = transform_class(*draw), Plan(*plan)
-        target = Target(target[0], target[1], target[2], key, stream)
-        scratch = _scratch(target.low, memory)
+        request = Request(bounds[0], bounds[1], bounds[2], key, stream)
+        scratch = _scratch(request.low, memory)
         scratch.pending[2], scratch.pending[3] = 0, 0
         across, down = -(-plan.columns // plan.tile_columns), -(-plan.rows // plan.tile_rows)
         tile = begin
@@ -526,7 +529,7 @@ def _kernel(transform_class: Any) -> Any:
             rows = min(plan.tile_rows, plan.rows - row)
             for column in range(first * plan.tile_columns, last * plan.tile_columns, plan.tile_columns):
                 columns = min(plan.tile_columns, plan.columns - column)
-                _tile(transform, scratch, plan, target, inner, to, index, column, rows, columns)
+                _tile(transform, scratch, plan, request, inner, to, index, column, rows, columns)
             tile += last - first
         if plan.streaming:
             _drain(scratch, scratch.pending[2])
@@ -539,7 +542,7 @@ _kernels: dict[Any, Any] = {}
 
 
 @cache
-def fill_tiles(transform_class: Callable[..., Any], real: type[Any]) -> Any:
+def fill_tiles(transform_class: Any, real: Any) -> Any:
     """Return the compiled kernel of a transform's class that computes in float32 or float64."""
     fresh = keep(_kernel(transform_class), describe(transform_class, real.__name__))
     kernel = _kernels.setdefault((transform_class, real), fresh)  # threads that come at once compile it once

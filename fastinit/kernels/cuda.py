@@ -1,4 +1,4 @@
-"""The kernels of a GPU: the scalar functions of `draws`, four values (of float64 two) a thread and step.
+"""The kernels of a GPU: the scalar functions of `transforms`, four values (of float64 two) a thread and step.
 
 A thread makes one Philox block, whose values lie next to each other in the tensor, and stores them at once where they
 do so in memory. What must be drawn again is drawn by the thread that made it, one attempt of one element a step: so the
@@ -22,6 +22,7 @@ from numba import types
 from numba.core import config
 from numba.extending import register_jitable
 
+from fastinit.core.dtypes import DOUBLE, DTYPES, FLOATS, dtype_of
 from fastinit.core.text import quoted
 from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.cpu import LAST_ATTEMPT
@@ -39,16 +40,7 @@ from fastinit.kernels.intrinsics import (
     to_float16,
 )
 from fastinit.kernels.philox import philox
-from fastinit.kernels.transforms import (
-    PROPOSALS,
-    TRANSFORMS,
-    NarrowTransform,
-    NormalTransform,
-    TailTransform,
-    TruncatedTransform,
-    UniformTransform,
-    clamp,
-)
+from fastinit.kernels.transforms import ROWS, TRANSFORMS, clamp
 
 cuda: Any = importlib.import_module("numba.cuda")  # which has no types
 SIMULATED = bool(vars(config)["ENABLE_CUDASIM"])
@@ -61,24 +53,21 @@ class ConstantTransform(NamedTuple):
     value: Any
 
 
-KINDS: dict[str, Any] = {
-    "constant": ConstantTransform,
-    "uniform": UniformTransform,
-    "normal": NormalTransform,
-    "truncated": TruncatedTransform,
-    "narrow": NarrowTransform,
-    "tail": TailTransform,
+# the transforms that a GPU has, by name
+KINDS: dict[str, Any] = {"constant": ConstantTransform} | {
+    name: row.parameters for name, row in TRANSFORMS.items() if name != "words"
 }
+ROUNDINGS: dict[str, Any] = {"float16": to_float16, "bfloat16": to_bfloat16}  # by the encoding's name
 
 THREADS = 256  # of a block
-BOUNDS = (THREADS, 4)  # four such blocks on a multiprocessor of any kind: 64 registers a thread at most
+BOUNDS = (THREADS, 4)  # four of these blocks on a multiprocessor of any kind: 64 registers a thread at most
 
 _device = register_jitable(forceinline=True)
 
 
 @_device
 def _words(block, attempt, key, stream):
-    """The four words of a block, as uint32."""
+    """Return the four words of a block, as uint32."""
     second = shl(attempt, 20) | lshr(block, 32)
     return philox(
         low_word(block),
@@ -114,7 +103,7 @@ def _put_four(to, values, at, columns, stride, size):
 
 @_device
 def _put_two(to, values, at, columns, stride, size):
-    """The same of two elements."""
+    """Store the elements of a block of two."""
     a, b = values
     apart = (to & (2 * size - 1)) | (stride ^ size)
     if at >= 0 and at + 2 <= columns and apart == 0:
@@ -125,8 +114,8 @@ def _put_two(to, values, at, columns, stride, size):
 
 
 def _proposal(transform_class, wide):
-    """A function from an element's own words to a value, and whether it is good."""
-    first_attempt, propose = PROPOSALS[transform_class]
+    """Return a function from an element's own words to a value, and whether it is accepted."""
+    propose: Any = ROWS[transform_class].propose
 
     @_device
     def wide_proposal(transform, words):
@@ -138,18 +127,19 @@ def _proposal(transform_class, wide):
         second, spare = propose(transform, words[2], words[3])
         return select(taken, first, second), taken | spare
 
-    return first_attempt, wide_proposal if wide else narrow_proposal
+    return wide_proposal if wide else narrow_proposal
 
 
 @_device
 def _outside(transform, value):
-    """1 if the value must be drawn again."""
+    """Return 1 if the value must be drawn again."""
     return np.int64((value < transform.lower) | (value > transform.upper))
 
 
 def _maker(transform_class, wide):
-    """A function from a block to its finished values."""
-    draw: Any = TRANSFORMS.get(transform_class)
+    """Return a function from a block to its finished values."""
+    row = ROWS[transform_class]
+    draw: Any = row.pair
 
     @_device
     def two(transform, block, key, stream):
@@ -163,7 +153,7 @@ def _maker(transform_class, wide):
         c, d = draw(transform, w[2], w[3])
         return a, b, c, d
 
-    if transform_class not in PROPOSALS:
+    if row.propose is None:
         return two if wide else four
 
     @_device
@@ -174,16 +164,8 @@ def _maker(transform_class, wide):
     @_device
     def some_of_four(transform, block, key, stream):
         a, b, c, d = four(transform, block, key, stream)
-        return (
-            a,
-            b,
-            c,
-            d,
-            _outside(transform, a)
-            + 2 * _outside(transform, b)
-            + 4 * _outside(transform, c)
-            + 8 * _outside(transform, d),
-        )
+        low = _outside(transform, a) + 2 * _outside(transform, b)
+        return a, b, c, d, low + 4 * _outside(transform, c) + 8 * _outside(transform, d)
 
     @_device
     def all_of_two(transform, block, key, stream):
@@ -193,15 +175,13 @@ def _maker(transform_class, wide):
     def all_of_four(transform, block, key, stream):
         return transform.lower, transform.lower, transform.lower, transform.lower, np.int64(15)
 
-    first_attempt, proposal = _proposal(transform_class, wide)
+    first_attempt, proposal = row.first_attempt, _proposal(transform_class, wide)
     begin_two, begin_four = (some_of_two, some_of_four) if draw else (all_of_two, all_of_four)
 
     @_device
     def next_try(transform, element, attempt, key, stream):
         value, good = proposal(transform, _words(element, attempt, key, stream))
-        value = select(
-            good, value, clamp(value, transform.lower, transform.upper)
-        )  # the last try counts, held in the bounds
+        value = select(good, value, clamp(value, transform.lower, transform.upper))  # of the last try
         return value, good | (attempt == LAST_ATTEMPT)
 
     @_device
@@ -235,19 +215,19 @@ def _maker(transform_class, wide):
 
 
 def _encoder(transform_class, dtype):
-    """A function from a value to the element that is stored."""
-    if dtype in ("float32", "float64"):
+    """Return a function from a value to the element that is stored."""
+    encoding = DTYPES[dtype].encoding
+    if encoding == "as is":
         return _device(lambda value, low, high: value)
-    rounded = to_bfloat16 if dtype == "bfloat16" else to_float16
-    if transform_class is NormalTransform:
-        return _device(lambda value, low, high: low_half(rounded(value)))
-    return _device(lambda value, low, high: low_half(rounded(clamp(value, low, high))))
+    rounded = ROUNDINGS[encoding]
+    if ROWS[transform_class].bounded:
+        return _device(lambda value, low, high: low_half(rounded(clamp(value, low, high))))
+    return _device(lambda value, low, high: low_half(rounded(value)))
 
 
 def _stored(transform_class: Any, dtype: str) -> Any:
-    """The elements of a block and the function that stores them; how many; the bytes of one."""
-    size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[dtype]
-    wide = size == 8
+    """Return functions that make and that store the elements of a block, their number, and the bytes of one."""
+    size, wide = DTYPES[dtype].size, DTYPES[dtype].precision is DOUBLE
     make, encode = _maker(transform_class, wide), _encoder(transform_class, dtype)
 
     @_device
@@ -264,7 +244,7 @@ def _stored(transform_class: Any, dtype: str) -> Any:
 
 
 def _repeated(size: int) -> Any:
-    """The same for a constant, whose bits are stored."""
+    """Return the parts that `_stored` does, for a constant's bits."""
 
     @_device
     def two(transform, low, high, key, stream, block):
@@ -278,7 +258,7 @@ def _repeated(size: int) -> Any:
 
 
 def _kernel(elements, put, count, size):
-    """The loop over blocks."""
+    """Return the loop over blocks."""
     shift = count.bit_length() - 1
 
     def fill_blocks(
@@ -320,7 +300,7 @@ def _kernel(elements, put, count, size):
 
 @lru_cache(maxsize=64)
 def _function(transform_class: Any, dtype: str) -> Any:
-    """The loop of a distribution and a dtype, to be compiled."""
+    """Return the loop of a transform and a dtype, to be compiled."""
     parts = (
         _repeated(np.dtype(dtype).itemsize) if transform_class is ConstantTransform else _stored(transform_class, dtype)
     )
@@ -329,7 +309,7 @@ def _function(transform_class: Any, dtype: str) -> Any:
 
 @lru_cache(maxsize=64)
 def kernel(transform_class: Any, dtype: str) -> Any:
-    """The kernel of a distribution and a dtype, compiled when it is first launched; see `ptx` for what it is given.
+    """Return the kernel of a transform and a dtype, compiled when it is first launched; `ptx` lists its parameters.
 
     The bits of a constant are an unsigned integer, whose dtype is named for it.
     """
@@ -346,7 +326,7 @@ def kernel(transform_class: Any, dtype: str) -> Any:
 
 
 def bits_name(size: int) -> str:
-    """The unsigned integers of so many bytes, in which constants are stored."""
+    """Return the name of the unsigned integers of this size in bytes, in which constants are stored."""
     return f"uint{8 * size}"
 
 
@@ -364,11 +344,11 @@ def _as_device(cc: tuple[int, int]) -> Iterator[None]:
 
 
 def ptx(transform: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
-    """The PTX text of a kernel, compiled without a GPU.
+    """Return the PTX text of a kernel, compiled without a GPU.
 
     Parameters
     ----------
-    law_kind
+    transform
         ``"constant"``, ``"uniform"``, ``"normal"``, ``"truncated"`` (a normal drawn until it is inside), ``"narrow"``
         (a truncated normal by uniform proposals) or ``"tail"`` (one by exponential proposals): a class of
         `fastinit.kernels.transforms` each, which `fastinit.sampling.lowering` makes of a distribution.
@@ -407,16 +387,16 @@ def ptx(transform: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
         If there is no such kernel.
     """
     if transform not in KINDS:
-        raise ValueError(f"law_kind must be one of {', '.join(KINDS)}, got {quoted(transform)}")
-    transform_class, floats = KINDS[transform], ("float16", "bfloat16", "float32", "float64")
-    if dtype not in floats and transform_class is not ConstantTransform:
-        raise ValueError(f"dtype must be one of {', '.join(floats)}, got {quoted(dtype)}")
+        raise ValueError(f"transform must be one of {', '.join(KINDS)}, got {quoted(transform)}")
+    transform_class = KINDS[transform]
+    if dtype not in FLOATS and transform_class is not ConstantTransform:
+        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {quoted(dtype)}")
     check_installed()
     if SIMULATED:
         raise RuntimeError("the simulator of CUDA (NUMBA_ENABLE_CUDASIM=1) compiles no PTX")
-    real = types.float64 if dtype == "float64" else types.float32
+    real = types.float64 if dtype in DTYPES and DTYPES[dtype].precision is DOUBLE else types.float32
     if transform_class is ConstantTransform:
-        dtype = bits_name(2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
+        dtype = bits_name(dtype_of(dtype).itemsize)
         fields = [getattr(types, dtype)]
     else:
         fields = [real] * len(transform_class._fields)

@@ -1,4 +1,4 @@
-"""What the operations of `numerics` mean for NumPy's numbers, exact and slow: the simulator of CUDA calls these.
+"""The operations of `intrinsics` on NumPy's numbers, exact and slow: the simulator of CUDA calls these.
 
 A float is rounded once, an integer wraps in the width of the first argument; addresses are plain integers.
 """
@@ -19,13 +19,13 @@ _REAL = {4: np.float32, 8: np.float64}
 
 
 def _wrapped(value: int, like: Any) -> Any:
-    """An integer cut to the width of ``like``, of its type."""
+    """Return an integer cut to the width of ``like``, of its type."""
     word: Any = _UNSIGNED[like.itemsize]
     return word(value & ((1 << 8 * like.itemsize) - 1)).view(type(like))
 
 
 def integer(combine: Callable[[int, int], int], *, unsigned: bool = False) -> Callable[[Any, Any], Any]:
-    """An operation on two integers, in the width of the first, whose sign may be skipped of it."""
+    """Return an operation on two integers in the width of the first, which is unsigned if asked for."""
 
     def meaning(a: Any, b: Any) -> Any:
         return _wrapped(combine(int(a.view(_UNSIGNED[a.itemsize]) if unsigned else a), int(b)), a)
@@ -34,7 +34,7 @@ def integer(combine: Callable[[int, int], int], *, unsigned: bool = False) -> Ca
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
-    """A fused multiply-add, by fractions.
+    """Return a * b + c with one rounding, by fractions.
 
     A float32 is rounded from a float64 that is odd wherever it is not exact: so the second rounding is the only one.
     """
@@ -50,7 +50,7 @@ def fma(a: Any, b: Any, c: Any) -> Any:
 
 
 def horner(x: Any, coefficients: tuple[Any, ...]) -> Any:
-    """The polynomial, one `fma` a term."""
+    """Return the polynomial, one `fma` a term."""
     value = coefficients[-1]
     for term in coefficients[-2::-1]:
         value = fma(value, x, term)
@@ -58,37 +58,37 @@ def horner(x: Any, coefficients: tuple[Any, ...]) -> Any:
 
 
 def square_root(x: Any) -> Any:
-    """IEEE 754 asks for the nearest float, and every processor gives it."""
+    """Return the nearest float to the root: IEEE 754 asks for it, and every processor gives it."""
     return np.sqrt(x)
 
 
 def select(condition: Any, a: Any, b: Any) -> Any:
-    """``a`` where the condition holds, else ``b``."""
+    """Return ``a`` where the condition holds, else ``b``."""
     return a if condition else type(a)(b)
 
 
 def signed(w: Any) -> Any:
-    """The same bits as a signed integer."""
+    """Return the same bits as a signed integer."""
     return w.view(_SIGNED[w.itemsize])
 
 
 def bits(x: Any) -> Any:
-    """A float's bits."""
+    """Return a float's bits."""
     return x.view(_SIGNED[x.itemsize])
 
 
 def from_bits(i: Any) -> Any:
-    """The float of such bits."""
+    """Return the float of these bits."""
     return i.view(_REAL[i.itemsize])
 
 
 def real(i: Any) -> Any:
-    """An integer as the float of its width."""
+    """Return an integer as the float of its width."""
     return _REAL[i.itemsize](i)
 
 
 def cut(width: int) -> Callable[[Any], Any]:
-    """The low bits of an integer."""
+    """Return a function to the low bits of an integer."""
 
     def meaning(x: Any) -> Any:
         return _UNSIGNED[width // 8](int(x) & ((1 << width) - 1))
@@ -97,22 +97,22 @@ def cut(width: int) -> Callable[[Any], Any]:
 
 
 def high_product(a: Any, b: Any) -> Any:
-    """The upper half of a 64-bit product of 32-bit words."""
+    """Return the upper half of a 64-bit product of 32-bit words."""
     return type(a)((int(a) & 0xFFFFFFFF) * int(b) >> 32)
 
 
 def low_product(a: Any, b: Any) -> Any:
-    """A 64-bit product of 32-bit words, in the width of the first."""
+    """Return a 64-bit product of 32-bit words, in the width of the first."""
     return _wrapped((int(a) & 0xFFFFFFFF) * int(b), a)
 
 
 def long_word(low: Any, high: Any) -> Any:
-    """Two words as one, the low half first."""
+    """Return two words as one, the low half first."""
     return np.uint64(int(low) | int(high) << 32)
 
 
 def putter() -> Callable[..., None]:
-    """A function that stores numbers next to each other: another one for every number of them."""
+    """Return a new function that stores numbers next to each other: each intrinsic needs its own."""
 
     def put(to: Any, *values: Any) -> None:
         stored = b"".join(value.tobytes() for value in values)

@@ -23,10 +23,10 @@ from fastinit.kernels.simd import (
     BYTE,
     INT,
     LONG,
+    TARGET,
     Lanes,
     element,
     fit,
-    has,
     indices,
     like,
     named,
@@ -39,7 +39,7 @@ _IR_REAL = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 
 def _integer(name: str, combine: Callable[[int, int], int]) -> Any:
-    """An integer operation in the width of its first operand; it wraps."""
+    """Return an integer operation in the width of its first operand; it wraps."""
     meaning = emulation.integer(combine, unsigned=name == "lshr")
     return operation(lambda builder, a, b: getattr(builder, name)(a, fit(builder, b, a.type)), meaning=meaning)
 
@@ -51,7 +51,7 @@ lshr, ashr = _integer("lshr", operator.rshift), _integer("ashr", operator.rshift
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:
-    """The 64-bit product of the low 32 bits of each."""
+    """Return the 64-bit product of the low 32 bits of each."""
     long = like(a.type, LONG)
     a = builder.zext(a, long) if element(a.type) == INT else builder.and_(a, fit(builder, LONG(0xFFFFFFFF), long))
     return builder.mul(a, fit(builder, b, long))
@@ -80,7 +80,7 @@ low_product = operation(_low_product, meaning=emulation.low_product)
 
 
 def _call(builder: Any, name: str, *values: Any) -> Any:
-    """An LLVM function from numbers of one kind to another of it."""
+    """Call an LLVM function of numbers of one kind."""
     kind = values[0].type
     count = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
     name = f"{name}.{count}{'f32' if element(kind) == _IR_REAL[32] else 'f64'}"
@@ -121,7 +121,7 @@ def _select_typed(context: Any, condition: Any, a: Any, b: Any) -> Any:
 
 select: Any = named(emulation.select, _select_typed)  # (condition, a, b): a where it holds, else b; no branch
 
-# the same bits as a signed integer; a float's bits as a signed integer of its width; and the float of such bits
+# the same bits as a signed integer; a float's bits as a signed integer of its width; and the float of these bits
 signed = operation(lambda builder, w: w, lambda kind: like(kind, _SIGNED[kind.bitwidth]), emulation.signed)
 bits = operation(
     lambda builder, x: builder.bitcast(x, like(x.type, INT if element(x.type) == _IR_REAL[32] else LONG)),
@@ -209,7 +209,7 @@ def _store(builder: Any, address: Any, value: Any) -> Any:
 def _store_nontemporal(builder: Any, to: Any, value: Any) -> None:
     instruction = _store(builder, to, value)
     width = {_IR_REAL[32]: 32, _IR_REAL[64]: 64}.get(value.type.element) or value.type.element.width
-    instruction.align = min(64, value.type.count * width // 8)
+    instruction.align = min(TARGET.line, value.type.count * width // 8)
     instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT, 1)]))
 
 
@@ -245,9 +245,11 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
 load_places = _load_many(types.uint32, INT, BLOCKS)
 load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
 store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
-store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches; ``to`` is a multiple of 64
-copy_line = operation(  # (to, source): 64 bytes past the caches; ``to`` is a multiple of 64
-    lambda builder, to, source: _store_nontemporal(builder, to, _load(builder, source, ir.VectorType(LONG, 8))),
+store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches, to a whole line
+copy_line = operation(  # (to, source): one cache line past the caches, to its own address
+    lambda builder, to, source: _store_nontemporal(
+        builder, to, _load(builder, source, ir.VectorType(LONG, TARGET.line // 8))
+    ),
     _nothing,
 )
 # (to, values): to a GPU's memory, at a multiple of all their bytes
@@ -268,7 +270,7 @@ popcount = operation(  # of the conditions hold
 
 def _store_compressed(builder: Any, to: Any, first: Any, condition: Any) -> None:
     count = condition.type.count
-    if has("avx512f"):
+    if TARGET.compresses:
         places = ir.VectorType(INT, count)
         numbers = builder.add(fit(builder, first, places), ir.Constant(places, list(range(count))))
         kind = ir.FunctionType(places, [places, condition.type, places])
@@ -284,14 +286,15 @@ def _store_compressed(builder: Any, to: Any, first: Any, condition: Any) -> None
 
 
 # (to, first, conditions): first + k for every k that holds, those first, as int32, and up to as many more as there are
-# conditions. One instruction where the processor has it. LLVM has a way for every other, but what it makes for SVE lets
+# conditions. One instruction where the processor has it. LLVM has a way for every other, but its code for SVE lets
 # a store pass another one to the same place
 store_compressed = operation(_store_compressed, _nothing)
 
 
 def _full_vectors(context: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own add knows no such name
+        wanted = f'"prefer-vector-width"="{TARGET.vector_bits}"'
+        set.add(builder.function.attributes, wanted)  # llvmlite's own add does not know the name
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -304,7 +307,7 @@ full_vectors: Any = intrinsic(_full_vectors)
 
 @register_jitable(forceinline=True)
 def to_bfloat16(x):  # type: ignore[no-untyped-def]
-    """The bits of a finite float32 rounded to bfloat16, to nearest even, at the low end of an int32."""
+    """Return the bits of a finite float32 rounded to bfloat16, to nearest even, at the low end of an int32."""
     pattern = bits(x)
     last = and_(lshr(pattern, 16), 1)
     return lshr(add(add(pattern, 0x7FFF), last), 16)
@@ -312,7 +315,7 @@ def to_bfloat16(x):  # type: ignore[no-untyped-def]
 
 @register_jitable(forceinline=True)
 def to_float16(x):  # type: ignore[no-untyped-def]
-    """The bits of a float32 rounded to float16, to nearest even, at the low end of an int32.
+    """Return the bits of a float32 rounded to float16, to nearest even, at the low end of an int32.
 
     Subnormals and infinity too. In integers, since not every processor converts, and those that do need not be asked. A
     subnormal's last bit weighs 2**-24: the sum with 1/2 rounds there.

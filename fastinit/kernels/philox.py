@@ -16,7 +16,7 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @register_jitable(forceinline=True)
 def _round(c0, c1, c2, c3, k0, k1):
-    """One round: two products, whose high halves are mixed with what they did not multiply and with the key."""
+    """Return the counter after a round: two products, their high halves mixed with the other words and the key."""
     return (
         xor(xor(high_product(c2, MULTIPLIER_1), c1), k0),
         low_product(c2, MULTIPLIER_1),
@@ -27,7 +27,7 @@ def _round(c0, c1, c2, c3, k0, k1):
 
 @register_jitable(forceinline=True)
 def philox(c0, c1, c2, c3, k0, k1):
-    """The block of counter (c0, c1, c2, c3) under the key (k0, k1): four words, in the low halves of what c0 is.
+    """Return the block of counter (c0, c1, c2, c3) under the key (k0, k1): four words, in low halves of c0's type.
 
     Only the low 32 bits of every argument and result count. On the CPU a word lives in a 64-bit lane because the
     product that each round needs is 64 bits wide: one vector instruction multiplies the low halves and ignores the high

@@ -1,4 +1,4 @@
-"""Vectors of numbers as a type of Numba's: what lets a scalar function be compiled for many elements at once.
+"""Vectors of numbers as a type of Numba's, which lets a scalar function be compiled for many elements at once.
 
 LLVM's own vectorizer stops at 256 bits, keeps two passes where one would do, and makes at most two chains of rounds of
 Philox run side by side; a type decides all that by itself. Python's operators work on `Lanes` as on numbers, and
@@ -8,8 +8,8 @@ Philox run side by side; a type decides all that by itself. Python's operators w
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Container, Iterable
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import types
@@ -20,17 +20,35 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
 
 
-_FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+class Target(NamedTuple):
+    """The properties of a kind of processor that shape the kernels."""
+
+    vector_bits: int  # of the widest registers
+    blocks: int  # Philox blocks made side by side
+    compresses: bool  # one instruction stores the chosen lanes of a vector
+    line: int = 64  # bytes of a cache line
 
 
-def has(feature: str) -> bool:
-    """Whether the processor that is compiled for has a feature, by LLVM's name; no two kinds have one in common."""
-    return f"+{feature}" in _FEATURES
+def target_of(features: Container[str]) -> Target:
+    """Return the target of a processor with these features, by LLVM's names; no two architectures share one.
+
+    Examples
+    --------
+    >>> target_of({"+neon"})
+    Target(vector_bits=128, blocks=4, compresses=False, line=64)
+    """
+    # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
+    # multipliers idle; more chains than registers go through memory
+    compresses = "+avx512f" in features
+    if "+avx512dq" in features:
+        return Target(512, 32, compresses)
+    if "+fma" in features:
+        return Target(512 if compresses else 256, 8, compresses)
+    return Target(128, 4, compresses)
 
 
-# How many Philox blocks are made side by side: four registers of 64-bit lanes where those have 512 bits, else two. One
-# chain of ten dependent rounds leaves the multipliers idle; more chains than registers go through memory
-BLOCKS = 32 if has("avx512dq") else 8 if has("fma") else 4
+TARGET = target_of(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+BLOCKS = TARGET.blocks
 
 
 class Lanes(types.Type):
@@ -51,25 +69,25 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def element(kind: Any) -> Any:
-    """The type of one number, in Numba's types and in LLVM's."""
+    """Return the type of one number, in Numba's types and in LLVM's."""
     return kind.element if isinstance(kind, (Lanes, ir.VectorType)) else kind
 
 
 def like(kind: Any, element: Any) -> Any:
-    """The type of as many numbers as ``kind`` has."""
+    """Return the type with the lane count of ``kind`` and this element type."""
     if isinstance(kind, Lanes):
         return Lanes(element, kind.count)
     return ir.VectorType(element, kind.count) if isinstance(kind, ir.VectorType) else element
 
 
 def indices(places: Iterable[int]) -> Any:
-    """Which lanes a shuffle takes, as LLVM wants them."""
+    """Return the lanes that a shuffle takes, as LLVM wants them."""
     chosen = list(places)
     return ir.Constant(ir.VectorType(INT, len(chosen)), chosen)
 
 
 def fit(builder: Any, value: Any, kind: Any) -> Any:
-    """The value in an LLVM type: an integer cut or extended by zeros, one number spread over all lanes."""
+    """Fit a value to an LLVM type: an integer cut or extended by zeros, one number broadcast to all lanes."""
     if value.type == kind:
         return value
     one = element(kind)
@@ -87,7 +105,7 @@ def operation(
     result: Callable[[Any], Any] = lambda kind: kind,
     meaning: Callable[..., Any] | None = None,
 ) -> Any:
-    """An intrinsic of what ``emit`` writes; its result's type follows from its first argument's.
+    """Return an intrinsic of the instructions that ``emit`` writes; its first argument's type gives the result's.
 
     With a ``meaning``, a function of NumPy's numbers, it is that function, and Python can call it too: the simulator of
     CUDA runs kernels as plain Python.
@@ -111,7 +129,7 @@ def operation(
 
 
 def named(meaning: Callable[..., Any], typed: Callable[..., Any]) -> Any:
-    """The function ``meaning``, for which compiled code takes the intrinsic ``typed``."""
+    """Return the function ``meaning``, for which compiled code takes the intrinsic ``typed``."""
     template = make_intrinsic_template(meaning, typed, meaning.__name__)  # type: ignore[no-untyped-call]
     infer(template)  # type: ignore[no-untyped-call]
     infer_global(meaning, types.Function(template))  # type: ignore[no-untyped-call]

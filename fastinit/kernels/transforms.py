@@ -3,10 +3,10 @@
 A *pair* of words makes a pair of values. A word has the width of the floats that it makes: uint32 for float32 (whose
 values float16 and bfloat16 round), uint64 for float64; a Philox block is two pairs of the one or one pair of the other.
 
-The parameters of a distribution, finished scalars of one width, are a small named tuple, and its class chooses the
-functions: `draw` makes a pair of values from a pair of words, `propose` one candidate and whether it is accepted. A new
-distribution is one class, one function and one row of the tables at the end of this file. No function here branches: a
-loop over any of them becomes vector code.
+The parameters of a transform, finished scalars of one width, are a small named tuple, and its class chooses the
+functions: one makes a pair of values from a pair of words, one proposes a candidate and says whether it is accepted. To
+add a transform, write its class, its function and a row of `TRANSFORMS`. No function here branches: a loop over any of
+them becomes vector code.
 """
 
 # These functions are compiled, and their types are those of their arguments.
@@ -148,7 +148,7 @@ FLOAT64 = _format(
 
 
 def constants(word):
-    """The `Format` of a word's width, chosen when the caller is compiled."""
+    """Return the `Format` of a word's width, selected when the caller is compiled."""
     return FLOAT32 if word.dtype == np.uint32 else FLOAT64
 
 
@@ -160,20 +160,20 @@ def _constants(word):
 
 @register_jitable(forceinline=True)
 def clamp(value, low, high):
-    """The value, or the bound that it passed: a value in [low, high]."""
+    """Return the value, or the bound that it passed: a value in [low, high]."""
     value = select(value > low, value, low)
     return select(value < high, value, high)
 
 
 @register_jitable(forceinline=True)
 def top_bits(word):
-    """The top 24 (of a uint64: 53) bits of a word as a float, exact."""
+    """Return the top 24 (of a uint64: 53) bits of a word as a float, exact."""
     return real(signed(lshr(word, constants(word).dropped)))
 
 
 @register_jitable(forceinline=True)
 def minus_two_log(word):
-    """-2 ln u for u = (word + 1/2) 2**-32 (of a uint64: 2**-64), every bit of the word alive at both ends.
+    """Return -2 ln u for u = (word + 1/2) 2**-32 (of a uint64: 2**-64), every bit of the word alive at both ends.
 
     The square of Box and Muller's radius, in [2**-32, 45.8] (float64: [2**-64, 90.2]). As a signed integer, the word is
     u for its lower half and u - 1 for its upper half: near one it is the distance from one that is precise, and that is
@@ -191,7 +191,7 @@ def minus_two_log(word):
 
 @register_jitable(forceinline=True)
 def cosine_sine(word):
-    """cos and sin of 2 pi (word + 1/2) 2**-32 (of a uint64: 2**-64).
+    """Return cos and sin of 2 pi (word + 1/2) 2**-32 (of a uint64: 2**-64).
 
     The polynomials see the distance from the nearest quarter turn, at most an eighth; the number of quarter turns, in
     the two top bits once an eighth is added, swaps the two and sets their signs.
@@ -219,7 +219,7 @@ class UniformTransform(NamedTuple):
 
 @register_jitable(forceinline=True)
 def uniform_pair(transform, a, b):
-    """The uniform of each word: one fused multiply-add."""
+    """Return the uniform of each word: one fused multiply-add."""
     first = fma(top_bits(a), transform.scale, transform.offset)
     second = fma(top_bits(b), transform.scale, transform.offset)
     return clamp(first, transform.low, transform.high), clamp(second, transform.low, transform.high)
@@ -234,7 +234,7 @@ class NormalTransform(NamedTuple):
 
 @register_jitable(forceinline=True)
 def normal_pair(transform, a, b):
-    """Two independent normals: Box and Muller (1958), the radius from the first word, the angle from the second.
+    """Return two independent normals, Box and Muller (1958): radius from the first word, angle from the second.
 
     Not a ziggurat, whose rejections would make a value depend on its neighbours; not the inverse of the distribution
     function, which loses the tail that a word's 32 bits still hold.
@@ -260,7 +260,7 @@ def _inside(value, transform):
 
 @register_jitable(forceinline=True)
 def propose_normal(transform, a, b):
-    """The first of the pair's two normals that is inside."""
+    """Return the first of the pair's two normals that is inside."""
     first, second = normal_pair(transform, a, b)
     good = _inside(first, transform)
     return select(good, first, second), good | _inside(second, transform)
@@ -284,7 +284,7 @@ class NarrowTransform(NamedTuple):
 
 @register_jitable(forceinline=True)
 def propose_uniform(transform, a, b):
-    """A proposal from the first word; the second, as an exponential of mean 2, decides."""
+    """Return a proposal from the first word; the second, as an exponential of mean 2, decides."""
     t = fma(top_bits(a), transform.step, transform.start)
     value = clamp(fma(t, transform.slope, transform.origin), transform.lower, transform.upper)
     return value, t * (t + transform.bend) <= minus_two_log(b)
@@ -309,7 +309,7 @@ class TailTransform(NamedTuple):
 
 @register_jitable(forceinline=True)
 def propose_exponential(transform, a, b):
-    """A proposal from the first word; the second, as an exponential of mean 2, decides."""
+    """Return a proposal from the first word; the second, as an exponential of mean 2, decides."""
     t = minus_two_log(a) * transform.half_mean
     value = clamp(fma(t, transform.slope, transform.origin), transform.lower, transform.upper)
     miss = t - transform.gap
@@ -324,22 +324,28 @@ class WordsTransform(NamedTuple):
 
 @register_jitable(forceinline=True)
 def words_pair(transform, a, b):
-    """The bits of each word."""
+    """Return the bits of each word."""
     return from_bits(signed(a)), from_bits(signed(b))
 
 
-# Distribution -> the pair of values of attempt 0.
-TRANSFORMS: dict[type[Any], Callable[..., Any]] = {
-    WordsTransform: words_pair,
-    UniformTransform: uniform_pair,
-    NormalTransform: normal_pair,
-    TruncatedTransform: normal_pair,
+class Transform(NamedTuple):
+    """A row of the registry: the class of a transform's parameters, and the functions that compute with them."""
+
+    parameters: Any  # a named tuple's class
+    pair: Callable[..., Any] | None = None  # of attempt 0; None where that is skipped
+    first_attempt: int = 0  # of the proposals
+    propose: Callable[..., Any] | None = None  # None where nothing is rejected
+    bounded: bool = True  # rounded values are clamped to the distribution's support
+
+
+# The registry. Every kind of proposal has its own attempts, so that distributions that differ in kind share no word; no
+# kind's acceptance is below 1/4, so that none ever uses up its attempts.
+TRANSFORMS: dict[str, Transform] = {
+    "words": Transform(WordsTransform, words_pair),
+    "uniform": Transform(UniformTransform, uniform_pair),
+    "normal": Transform(NormalTransform, normal_pair, bounded=False),
+    "truncated": Transform(TruncatedTransform, normal_pair, 1, propose_normal),
+    "narrow": Transform(NarrowTransform, None, 2048, propose_uniform),
+    "tail": Transform(TailTransform, None, 3072, propose_exponential),
 }
-# Distribution -> the first attempt of its proposals, and the proposal. Every kind has its own attempts, so that
-# distributions that differ in kind share no word; no kind's acceptance is below 1/4, so that none ever uses up its
-# attempts.
-PROPOSALS: dict[type[Any], tuple[int, Callable[..., Any]]] = {
-    TruncatedTransform: (1, propose_normal),
-    NarrowTransform: (2048, propose_uniform),
-    TailTransform: (3072, propose_exponential),
-}
+ROWS = {row.parameters: row for row in TRANSFORMS.values()}  # by the class, by which kernels look them up

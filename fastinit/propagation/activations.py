@@ -12,7 +12,7 @@ import numpy as np
 
 from fastinit.core.keys import check_real
 from fastinit.core.text import quoted
-from fastinit.distributions.laws import Array
+from fastinit.distributions import Array
 from fastinit.initializers.connections import _SAME, check_choice
 
 Function = Callable[[Array], Array]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastinit.distributions.laws import Array, Floats
+from fastinit.distributions import Array, Floats
 from fastinit.propagation.activations import Activation, Moments, moments
 
 EPSILON = 1e-5  # in the normalizations, as in the frameworks

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastinit.core.keys import check_flag, check_integer, key_of
 from fastinit.core.text import quoted
-from fastinit.distributions.laws import Array
+from fastinit.distributions import Array
 from fastinit.initializers.factories import Initializer, normal
 from fastinit.initializers.matrices import Identity, Matrix
 from fastinit.propagation.activations import Function, named
@@ -30,7 +30,8 @@ from fastinit.propagation.mean_field import (
     rate_of,
     wandering,
 )
-from fastinit.sampling.filling import array, check_room
+from fastinit.sampling.checks import check_room
+from fastinit.sampling.filling import array
 
 SATURATED = 0.01  # a value whose derivative is smaller is saturated
 MOST_SATURATED = 0.6  # more than half, which is what relu's zeros are

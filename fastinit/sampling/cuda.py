@@ -1,28 +1,87 @@
-"""Arrays on a GPU: what `fill` has to know of them, and the launch of the kernels."""
+"""The backend of arrays in a GPU's memory: their description, and the launch of the kernels."""
 
 from __future__ import annotations
 
 import importlib
 import itertools
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from fastinit.core.forks import FOR_FILLS, load
 from fastinit.core.text import printable, quoted
+from fastinit.distributions import Constant, Distribution
+from fastinit.initializers.factories import Initializer
+from fastinit.sampling import cpu
+from fastinit.sampling.checks import distribution_of
 from fastinit.sampling.plan import Axis, merged
+from fastinit.sampling.progress import Progress, reporter
+from fastinit.sampling.threads import thread_count
 
 if TYPE_CHECKING:
+    from fastinit.sampling.backend import Work
     from fastinit.sampling.lowering import Lowered
+
+Array = np.ndarray[Any, Any]
+Sizes = tuple[int, ...]
 
 BLOCKS_PER_UNIT = 16  # of threads, for each multiprocessor: enough to even out, few enough to start at once
 MOST_BLOCKS = 65535  # along the second and third axis of a grid
 
 
+def opened(out: Any) -> tuple[Array, Buffer]:
+    """Return the description of an array on a GPU."""
+    buffer = Buffer.of(out)
+    return buffer.view, buffer
+
+
+def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes) -> Work:
+    """Plan the fill of an array of this layout, checked to be possible."""
+    load(*FOR_FILLS)
+    from fastinit.sampling.lowering import lower, lower_constant
+
+    content = distribution_of(init, dtype, strides, shape, whole)
+    if isinstance(content, Constant):
+        value = lower_constant(content, dtype)
+        return Launched(lambda out, key, stream: out.constant(value))
+    if isinstance(content, Distribution):
+        lowered = lower(content, dtype)
+        return Launched(lambda out, key, stream: out.draw(lowered, whole, offset, key, stream))
+    return Copied(cpu.planned(init, dtype, np.empty(shape, dtype).strides, shape, whole, offset))
+
+
+class Launched(NamedTuple):
+    """Content that a kernel makes."""
+
+    launch: Callable[[Buffer, np.uint64, np.uint64], None]  # given key and stream
+
+    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+        """Start the kernel, and report it as done."""
+        thread_count(threads)
+        self.launch(out, key, stream)
+        if progress is not None and progress is not False:
+            with reporter(progress) as report:
+                report(out.view.nbytes, out.view.nbytes)
+
+
+class Copied(NamedTuple):
+    """A matrix, made on the CPU."""
+
+    work: Work
+
+    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+        """Make it, and copy it."""
+        host = np.empty(out.view.shape, out.view.dtype)
+        self.work.run(host, key, stream, threads, progress)
+        out.copy(host)
+
+
 class _Interface:
-    """What NumPy takes an array's description from."""
+    """An object that NumPy takes an array's description from."""
 
     def __init__(self, description: dict[str, Any]) -> None:
         self.__array_interface__ = description
@@ -32,18 +91,18 @@ class _Interface:
 class Buffer:
     """An array on a GPU, and the stream on which its owner works."""
 
-    view: np.ndarray[Any, Any]  # of its shape, strides, dtype and address: its memory must never be touched
+    view: Array  # of its shape, strides, dtype and address: its memory must never be touched
     stream: int | None
     device: int | None = None  # the GPU's number, where the owner says it; else the current one's
 
     @staticmethod
     def of(out: Any) -> Buffer:
-        """The description of a CuPy, Numba or torch array.
+        """Return the description of a CuPy, Numba or torch array.
 
         Raises
         ------
         TypeError
-            If what it says of itself describes no array without a mask.
+            If its own description is not that of an array without a mask.
         ValueError
             If its elements are not aligned.
         """
@@ -51,9 +110,8 @@ class Buffer:
         if _torch_tensor(out):
             torch = sys.modules["torch"]
             out, stream = out.detach(), torch.cuda.current_stream(out.device).cuda_stream
-        found: Any = getattr(out, "__cuda_array_interface__", None) or getattr(
-            out, "__array_interface__", None
-        )  # simulator
+        found: Any = getattr(out, "__cuda_array_interface__", None)
+        found = found or getattr(out, "__array_interface__", None)  # of the simulator
         view = _view(found)
         address, size = found["data"][0], view.itemsize
         steps = [stride for stride, count in zip(view.strides, view.shape, strict=True) if count > 1]
@@ -63,10 +121,10 @@ class Buffer:
             )
         return Buffer(view, found.get("stream") if stream is None else stream, device)
 
-    def draw(self, lowered: Lowered, shape: tuple[int, ...], offset: tuple[int, ...], key: int, stream: int) -> None:
+    def draw(self, lowered: Lowered, shape: Sizes, offset: Sizes, key: np.uint64, stream: np.uint64) -> None:
         """Fill it with a distribution's values."""
-        distribution, low, high = lowered[:3]
-        self._launch(self.view.dtype.name, distribution, low, high, key, stream, shape, offset)
+        transform, low, high = lowered[:3]
+        self._launch(self.view.dtype.name, transform, low, high, key, stream, shape, offset)
 
     def constant(self, value: Any) -> None:
         """Fill it with one value."""
@@ -77,7 +135,7 @@ class Buffer:
         distribution = ConstantTransform(np.asarray(value).view(bits)[()])
         self._launch(bits, distribution, none, none, 0, 0, self.view.shape, (0,) * self.view.ndim)
 
-    def copy(self, host: np.ndarray[Any, Any]) -> None:
+    def copy(self, host: Array) -> None:
         """Fill it from the CPU's memory."""
         if not self.view.size:
             return
@@ -98,11 +156,11 @@ class Buffer:
             target.copy_to_device(host.reshape(-1).view(np.uint8), stream=self._queue())
 
     def _current(self) -> Any:
-        """A context in which the GPU that holds the array is the current one."""
+        """Return a context in which the GPU that holds the array is the current one."""
         return nullcontext() if self.device is None else _numba_cuda().gpus[self.device]
 
     def _queue(self) -> Any:
-        """The stream as Numba has it."""
+        """Return the stream as Numba has it."""
         cuda = _numba_cuda()
 
         from fastinit.kernels.cuda import SIMULATED
@@ -113,7 +171,7 @@ class Buffer:
         return named[self.stream]() if self.stream in named else cuda.external_stream(self.stream)
 
     def _launch(
-        self, dtype: str, distribution: Any, low: Any, high: Any, key: int, stream: int, shape: Any, offset: Any
+        self, dtype: str, distribution: Any, low: Any, high: Any, key: Any, stream: Any, shape: Any, offset: Any
     ) -> None:
         """Start a kernel: over three axes, and once for each place along the others."""
         _check_device()
@@ -138,8 +196,8 @@ class Buffer:
                 run(np.int64(to), distribution, low, high, *words, np.int64(index), *map(np.int64, numbers))
 
 
-def _view(found: Any) -> np.ndarray[Any, Any]:
-    """An array of the shape, strides, dtype and address that an interface describes."""
+def _view(found: Any) -> Array:
+    """Return an array of the shape, strides, dtype and address that an interface describes."""
     try:
         if found.get("mask") is not None:
             raise TypeError("it has a mask")
@@ -160,7 +218,7 @@ def _view(found: Any) -> np.ndarray[Any, Any]:
 
 
 def _ordinal(out: Any) -> int | None:
-    """The number of the GPU that an array is on, by torch, CuPy or Numba; None where nobody says."""
+    """Return the number of the GPU that an array is on, by torch, CuPy or Numba; None where nobody says."""
     memory = getattr(out, "gpu_data", None)
     for place in (getattr(out, "device", None), getattr(getattr(memory, "context", None), "device", None)):
         for name in ("index", "id"):
@@ -171,7 +229,7 @@ def _ordinal(out: Any) -> int | None:
 
 
 def on_device(out: Any) -> bool:
-    """Whether this is an array on a GPU, or one of its simulator's."""
+    """Return whether this is an array on a GPU, or one of its simulator's."""
     if isinstance(out, np.ndarray):
         return False
     if _torch_tensor(out):
@@ -180,7 +238,7 @@ def on_device(out: Any) -> bool:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """Numba's device array, not filled."""
+    """Return Numba's device array, not filled."""
     _check_device()
     cuda = _numba_cuda()
 
@@ -188,12 +246,12 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 
 
 def _numba_cuda() -> Any:
-    """Numba's module, which has no types."""
+    """Return Numba's module, which has no types."""
     return importlib.import_module("numba.cuda")
 
 
 def _torch_tensor(out: Any) -> bool:
-    """Whether this is torch's; it is not imported for the question."""
+    """Return whether this is torch's; it is not imported for the question."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(out, torch.Tensor)
 

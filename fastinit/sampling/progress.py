@@ -1,4 +1,4 @@
-"""The progress bar, of the package rich."""
+"""Progress: to a function of the caller's, or to a bar of the package rich."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fastinit.core.text import printable
+from fastinit.sampling.threads import run
+
+Progress = bool | Callable[[int, int], object] | None
 
 
 @contextmanager
 def bar(title: str, *, on_stderr: bool = False) -> Iterator[Callable[[int, int], object]]:
-    """A bar of bytes done and in all, their speed and the time that remains; yields the function to report to.
+    """Show a bar of bytes done and in all, their speed and the time that remains; yield the function to report to.
 
     On the error stream it disappears when it is done, and leaves the screen to the closing line.
 
@@ -41,3 +44,23 @@ def bar(title: str, *, on_stderr: bool = False) -> Iterator[Callable[[int, int],
     with Progress(*columns, console=Console(stderr=on_stderr), transient=on_stderr) as bars:
         task = bars.add_task(printable(title), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def reporter(progress: bool | Callable[[int, int], object]) -> Iterator[Callable[[int, int], object]]:
+    """Yield the function to report to."""
+    if callable(progress):
+        yield progress
+        return
+    with bar("filling") as report:
+        yield report
+
+
+def run_reported(task: Callable[[int], int], count: int, size: int, threads: int, progress: Progress) -> None:
+    """Run tasks as `run` does, with the progress that the caller wants, of ``size`` in all."""
+    if progress is None or progress is False:
+        run(task, count, threads)
+        return
+    with reporter(progress) as report:
+        report(0, size)
+        run(task, count, threads, lambda done: report(done, size))

@@ -60,7 +60,7 @@ _helpers = _Helpers()
 
 
 def _forget() -> None:
-    """In a forked child: the parent's threads do not exist there, and its locks may be held by one of them."""
+    """Begin anew in a forked child: the parent's threads do not exist there, and may hold locks."""
     global _helpers
     _helpers = _Helpers()
 
@@ -71,7 +71,7 @@ if hasattr(os, "register_at_fork"):
 
 @cache  # a small fill should not read files
 def _quota() -> float:
-    """The CPUs that the control group of this process may use on average; infinity where nothing limits them."""
+    """Return the CPUs that the control group of this process may use on average; infinity where nothing limits them."""
     found = math.inf
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
@@ -100,7 +100,7 @@ def _quota() -> float:
 
 
 def available_cpus() -> int:
-    """The CPUs that this process may use: its affinity, and the quota of its control group rounded up.
+    """Return the CPUs that this process may use: its affinity, and the quota of its control group rounded up.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def available_cpus() -> int:
 
 
 def thread_count(threads: int | None = None) -> int:
-    """The number of threads: the argument, else ``FASTINIT_NUM_THREADS``, else `available_cpus`.
+    """Return the number of threads: the argument, else ``FASTINIT_NUM_THREADS``, else `available_cpus`.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def run(task: Callable[[int], int], count: int, threads: int, report: Callable[[
     task
         Returns how much it did. It should release the GIL, and be short, so that an interrupt is answered soon.
     report
-        Called on the calling thread with the sum of what was done so far, after each of its own tasks and at the end.
+        Called on the calling thread with the sum done so far, after each of its own tasks and at the end.
     """
     job, helpers = _Run(task, count), min(threads, count) - 1
     while True:
@@ -173,7 +173,7 @@ def _nothing(_: int) -> int:
 
 
 class _Run:
-    """What the threads of one `run` share."""
+    """The state that the threads of one `run` share."""
 
     def __init__(self, task: Callable[[int], int], count: int) -> None:
         self.task, self.count = task, count

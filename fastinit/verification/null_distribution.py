@@ -1,4 +1,4 @@
-"""What a right array of some dtype is: its distribution, rounded, in bins."""
+"""The null hypothesis of verification: a distribution rounded to a dtype, in bins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastinit.distributions.laws import Array, Constant, Distribution, Floats, Normal, TruncatedNormal, Uniform
+from fastinit.distributions import Array, Constant, Distribution, Floats
 
 if TYPE_CHECKING:
     from fastinit.kernels.accumulators import Grid
@@ -18,7 +18,7 @@ BINS = 4096  # of 32 and 64-bit values; every pattern of a 16-bit type has its o
 
 
 class Null(NamedTuple):
-    """What a right array of the dtype is: the distribution, rounded."""
+    """A distribution rounded to a dtype."""
 
     edges: Floats  # of the bins in real numbers, where rounding changes over: the first and last are infinite
     cdf: Floats  # at the edges, and the rest of the probability; each precise where it is small
@@ -28,7 +28,7 @@ class Null(NamedTuple):
     grid: Grid  # 32 and 64 bits
     values: Any  # 16 bits: z of each pattern
     bin_of: Any  # 16 bits: the bin of each pattern, -1 for those that are not finite
-    beyond: dict[float, Any]  # which bins lie beyond so many sigma
+    beyond: dict[float, Any]  # bins beyond this number of sigma
     spacing: float  # of neighbouring floats, in units of std
     twins: float  # the probability that two elements are equal, and that their digits are
     twin_digits: float
@@ -36,74 +36,13 @@ class Null(NamedTuple):
     high: float
 
 
-def _mirrored(distribution: Distribution) -> Distribution:
-    """The distribution of -x."""
-    match distribution:
-        case Uniform():
-            return Uniform(-distribution.high, -distribution.low)
-        case Normal():
-            return Normal(-distribution.mean, distribution.std)
-        case TruncatedNormal():
-            return TruncatedNormal(
-                -distribution.parent_mean, distribution.parent_std, -distribution.upper, -distribution.lower
-            )
-    return Constant(-distribution.value)
-
-
-def _span(distribution: Distribution) -> tuple[float, float]:
-    """The interval that holds the distribution but for some 1e-15 of it."""
-    if isinstance(distribution, TruncatedNormal):
-        a, b = distribution.bounds
-        near = max(a, -b, 0.0)
-        reach = math.sqrt(near * near + 64) if near else 8.0
-        return distribution.parent_mean + distribution.parent_std * max(
-            a, -reach
-        ), distribution.parent_mean + distribution.parent_std * min(b, reach)
-    if isinstance(distribution, Normal):
-        return distribution.mean - 8 * distribution.std, distribution.mean + 8 * distribution.std
-    return distribution.support
-
-
-def _standard_moments(distribution: Distribution) -> Floats:
-    """E z**k of the real distribution for k in 0 ... 12, by Gauss-Legendre on 64 panels."""
-    if isinstance(distribution, Normal):
-        distribution = TruncatedNormal(
-            distribution.mean,
-            distribution.std,
-            distribution.mean - 14 * distribution.std,
-            distribution.mean + 14 * distribution.std,
-        )
-    low, high = distribution.support
-    if isinstance(distribution, TruncatedNormal):
-        a, b = distribution.bounds
-        near = max(a, -b, 0.0)
-        reach = math.sqrt(near * near + 196)
-        a, b = max(a, -reach), min(b, reach)
-        low, high = (
-            distribution.parent_mean + distribution.parent_std * a,
-            distribution.parent_mean + distribution.parent_std * b,
-        )
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    panels = np.linspace(low, high, 65)
-    half = (panels[1] - panels[0]) / 2
-    x = ((panels[:-1] + half)[:, None] + half * nodes).ravel()
-    density = np.tile(weights, 64)
-    if isinstance(distribution, TruncatedNormal):
-        t = (x - distribution.parent_mean) / distribution.parent_std
-        density = density * np.exp((near * near - t * t) / 2)
-    density /= density.sum()
-    x = x - (density * x).sum()
-    x /= math.sqrt((density * x * x).sum())
-    return np.array([(density * x**k).sum() for k in range(13)])
-
-
 def _ordered(patterns: Any) -> Any:
-    """Integers that are ordered like the floats whose patterns they are made from, and back."""
+    """Return integers that are ordered like the floats of these patterns, and back."""
     return patterns ^ ((patterns >> (8 * patterns.itemsize - 1)) & np.iinfo(patterns.dtype).max)
 
 
 def _first_of_bins(grid: Grid, dtype: np.dtype[Any]) -> Array:
-    """The smallest value of every bin but the first: halving the ordered floats, since a value's bin only grows."""
+    """Return the smallest value of every bin but the first: halving the ordered floats, as a value's bin only grows."""
     word = np.dtype(f"i{dtype.itemsize}")
     most = np.array(np.finfo(dtype).max, dtype).view(word)
     wanted = np.arange(1, grid.bins)
@@ -119,14 +58,14 @@ def _first_of_bins(grid: Grid, dtype: np.dtype[Any]) -> Array:
 
 
 def patterns(dtype: np.dtype[Any]) -> Floats:
-    """The values of all patterns of a 16-bit type."""
+    """Return the values of all patterns of a 16-bit type."""
     with np.errstate(invalid="ignore"):  # signalling NaN
         return np.arange(1 << 16, dtype=np.uint16).view(dtype).astype(np.float64)
 
 
 @lru_cache(maxsize=256)
 def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant:
-    """The null hypothesis of a distribution in a dtype; a constant where only one value is possible.
+    """Return the null hypothesis of a distribution in a dtype; a constant where only one value is possible.
 
     Raises
     ------
@@ -140,7 +79,6 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
         return Constant(float(np.asarray(distribution.mean).astype(dtype)))
     lowered = lower(distribution, dtype)
     low, high = float(lowered.low), float(lowered.high)
-    mirror = _mirrored(distribution)
     if dtype.itemsize == 2:
         every = patterns(dtype)
         finite = np.isfinite(every)
@@ -151,7 +89,7 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
         bin_of = np.full(1 << 16, -1)
         bin_of[finite] = back
     else:
-        start, end = _span(distribution)
+        start, end = distribution.span
         mine = np.finfo(dtype)
         if dtype == np.float32:  # a bound that is no float is known by its nearest one
             low, high = (
@@ -166,7 +104,7 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
         before = np.nextafter(first, dtype.type(-np.inf)).astype(np.float64)
         edges = np.concatenate([[-np.inf], before + (first.astype(np.float64) - before) / 2, [np.inf]])
         bin_of = None
-    cdf, sf = distribution.cdf(edges), mirror.cdf(-edges)
+    cdf, sf = distribution.cdf(edges), distribution.mirror.cdf(-edges)
     cdf[0], sf[-1], cdf[-1], sf[0] = 0, 0, 1, 1
     mass = np.maximum(np.where(cdf[:-1] < 0.5, np.diff(cdf), -np.diff(sf)), 0)
     if dtype.itemsize == 2:
@@ -186,16 +124,17 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
         twin_digits = float((np.bincount(digits, mass) ** 2).sum())
         twins, spacing = float((mass**2).sum()), 0.0
     else:
-        moments = _standard_moments(distribution)
+        moments = distribution.standard_moments
         values = None
-        middle = (BINS / 2) / 8  # bins to one sigma of a normal
-        number = np.arange(BINS)
-        beyond = {t: (number < BINS / 2 - t * middle) | (number >= BINS / 2 + t * middle) for t in SIGMAS}
+        number, per_sigma = np.arange(BINS), BINS * distribution.std / (end - start)
+        centre = (distribution.mean - start) / (end - start) * BINS
+        below, above = ({t: round(centre + sign * t * per_sigma) for t in SIGMAS} for sign in (-1, 1))
+        beyond = {t: (number < below[t]) | (number >= above[t]) for t in SIGMAS}
         wide, ulp = np.diff(edges[1:-1]), np.spacing(np.maximum(abs(first[:-1]), abs(first[1:]))).astype(np.float64)
         twins = float((mass[1:-1] ** 2 * np.minimum(1, ulp / wide)).sum())
         spacing = float(np.spacing(dtype.type(max(abs(start), abs(end))))) / distribution.std
         steps = distribution.mean + np.arange(-127, 128) / STEPS * distribution.std
         twin_digits = float((np.diff(distribution.cdf(steps), prepend=0, append=1) ** 2).sum())
-    if not isinstance(distribution, Normal):
+    if distribution.bounded:
         beyond = {}
     return Null(edges, cdf, sf, mass, moments, grid, values, bin_of, beyond, spacing, twins, twin_digits, low, high)

@@ -14,7 +14,7 @@ try:
 except ImportError:
     raise ImportError("a plot needs matplotlib: pip install fastinit-weights[plot]") from None
 
-from fastinit.distributions.laws import Floats
+from fastinit.distributions import Floats
 from fastinit.initializers.factories import brief
 from fastinit.propagation.simulation import Propagation
 from fastinit.verification.tests import Summary

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastinit.distributions.laws import Array, Floats
+from fastinit.distributions import Array, Floats
 from fastinit.sampling.threads import run
 from fastinit.verification.null_distribution import BINS, Null, patterns
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastinit.distributions.laws import Array, Constant, Distribution, Floats
+from fastinit.distributions import Array, Constant, Distribution, Floats
 from fastinit.verification.null_distribution import BINS, Null
 from fastinit.verification.scan import TASK, Accumulated, flat, scan
 

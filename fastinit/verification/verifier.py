@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastinit.core.dtypes import FLOATS
 from fastinit.core.keys import check_real, check_shape, is_masked
 from fastinit.core.text import QUOTED, printable, quoted
-from fastinit.distributions.laws import Array, Constant, Distribution
+from fastinit.distributions import Array, Constant, Distribution
 from fastinit.initializers.factories import Initializer
 from fastinit.initializers.matrices import Matrix
-from fastinit.sampling.filling import FLOATS
 from fastinit.sampling.threads import thread_count
 from fastinit.verification.null_distribution import null_of
 from fastinit.verification.tests import Evidence, Result, Summary, all_equal, look
