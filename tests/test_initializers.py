@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from mpmath import mp
 
 import fastinit as fi
-from fastinit.initializers.connections import _GAINS, MODES
-from fastinit.initializers.factories import _FACTORIES
+from fastinit.initializers.base import FACTORIES
+from fastinit.initializers.connections import MODES
+from fastinit.initializers.gains import GAINS as KNOWN
 
 INF = math.inf
 
@@ -290,7 +291,7 @@ def test_named_gains_are_exact(name: str) -> None:
 
 
 def test_every_name_has_a_definition() -> None:
-    assert set(_GAINS) == set(GAINS) | set(NAMED)
+    assert set(KNOWN) == set(GAINS) | set(NAMED)
 
 
 @pytest.mark.parametrize(("f", "kinks"), [*NAMED.values(), *OTHERS.values()], ids=[*NAMED, *OTHERS])
@@ -370,7 +371,7 @@ reading = {
 }
 factors = {"depth": st.none() | st.integers(1, 200), "mup": st.floats(0.25, 1e4)}
 scaled = reading | factors
-he = {"mode": st.sampled_from(MODES), "nonlinearity": st.sampled_from(sorted(_GAINS)), "a": reals, **scaled}
+he = {"mode": st.sampled_from(MODES), "nonlinearity": st.sampled_from(sorted(KNOWN)), "a": reals, **scaled}
 ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "zeros": {},
     "ones": {},
@@ -411,9 +412,9 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 
 def test_every_factory_is_tested_and_exported() -> None:
-    factories = {name for name in _FACTORIES if not name.startswith(("glorot", "kaiming"))}
+    factories = {name for name in FACTORIES if not name.startswith(("glorot", "kaiming"))}
     assert factories == set(ARGUMENTS)
-    assert set(_FACTORIES) <= set(fi.__all__)
+    assert set(FACTORIES) <= set(fi.__all__)
     for name, strategies in ARGUMENTS.items():
         extra = {"bounds"} if name == "truncated_normal" else set()
         assert set(inspect.signature(getattr(fi, name)).parameters) == set(strategies) | extra
@@ -429,7 +430,7 @@ def test_repr_parse_equality_hash_and_pickle(call: tuple[str, dict[str, Any]]) -
         assert hash(other) == hash(init)
         assert repr(other) == repr(init)
         shape = (24, 12, 6) if name in ("delta_orthogonal", "dirac") else (12, 24)
-        assert other.rule(shape) == init.rule(shape)
+        assert other.resolve(shape) == init.resolve(shape)
 
 
 def test_what_is_equal_and_what_is_not() -> None:

@@ -29,7 +29,8 @@ import numpy as np
 
 from fastinit import __version__
 from fastinit.core.text import QUOTED, printable, quoted
-from fastinit.initializers.factories import Initializer, brief, parse
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.parsing import brief, parse
 from fastinit.io.checkpoint import (
     Rule,
     Summary,

@@ -19,7 +19,7 @@ _ONE, _LITTLE, _SMALLEST_NORMAL, _HALF = 1.0, 2.0**-55, 2.0**-1022, 0.5
 
 
 def is_default() -> bool:
-    """Return whether this thread rounds to nearest and keeps subnormal numbers.
+    """Test whether this thread rounds to nearest and keeps subnormal numbers.
 
     Examples
     --------

@@ -29,7 +29,7 @@ _EACH, _ALL = 1e-14, 1e-10  # errors allowed, relative to the whole: of a panel 
 
 
 def mean_square(f: Callable[[float], Any]) -> float:
-    """E[f(z)**2] for a standard normal z, to 1e-10 relative, kinks and jumps included.
+    """Return E[f(z)**2] for a standard normal z, to 1e-10 relative, kinks and jumps included.
 
     Panels of a quarter are halved wherever Gauss-Kronrod's two rules disagree, so that a jump is closed in on from both
     sides. The points are finite and lie in (-38, 38), none on a multiple of 1/4.
@@ -77,7 +77,7 @@ def mean_square(f: Callable[[float], Any]) -> float:
 
 
 def _panel(f: Callable[[float], Any], low: float, high: float) -> tuple[float, float]:
-    """The integral of f**2 and the density over a panel, and the difference of the two rules."""
+    """Return the integral of f**2 and the density over a panel, and the difference of the two rules."""
     centre, half = (low + high) / 2, (high - low) / 2
     kronrod = gauss = 0.0
     for node, weight, coarse in _RULE:
@@ -91,7 +91,7 @@ def _panel(f: Callable[[float], Any], low: float, high: float) -> tuple[float, f
 
 
 def _value(f: Callable[[float], Any], z: float) -> float:
-    """One value of f, checked."""
+    """Return one value of f, checked."""
     import numpy as np
 
     with np.errstate(all="ignore"):
@@ -108,5 +108,5 @@ def _value(f: Callable[[float], Any], z: float) -> float:
 
 
 def _named(f: Callable[[float], Any]) -> str:
-    """What an error calls a function."""
+    """Return the name of a function for errors."""
     return str(getattr(f, "__name__", f))

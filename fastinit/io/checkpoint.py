@@ -17,7 +17,8 @@ import numpy as np
 
 from fastinit.core.keys import STREAM_FORMAT
 from fastinit.core.text import printable, quoted
-from fastinit.initializers.factories import Initializer, parse
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.parsing import parse
 from fastinit.io.files import complete_file, parse_json, read_text
 from fastinit.io.tensor_files import CODES, MAX_HEADER, METADATA, product
 from fastinit.sampling.filling import FLOATS, dtype_of, fill

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastinit.core.checks import check_choice
 from fastinit.core.keys import check_real
 from fastinit.core.text import quoted
 from fastinit.distributions.laws import Array
-from fastinit.initializers.connections import _SAME, check_choice
+from fastinit.initializers.gains import SAME
 
 Function = Callable[[Array], Array]
 
@@ -222,9 +223,9 @@ def named(activation: str | tuple[Function, Function], a: float = 0.01) -> Activ
     """
     a = check_real("a, the slope of leaky_relu,", a)
     if isinstance(activation, str):
-        names = (*_TABLE, "leaky_relu", *_SAME)
+        names = (*_TABLE, "leaky_relu", *SAME)
         name = check_choice("activation", activation, names)
-        name = _SAME.get(name, name)
+        name = SAME.get(name, name)
         if name != "leaky_relu":
             return Activation(name, *_TABLE[name])
         return Activation(name, lambda z: np.maximum(z, 0) + a * np.minimum(z, 0), lambda z: _above(z) + a * _above(-z))

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fastinit.core.keys import check_flag, check_integer
-from fastinit.initializers.factories import Initializer, he_normal, lecun_normal, variance_scaling, xavier_normal
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.scaling import he_normal, lecun_normal, variance_scaling, xavier_normal
 from fastinit.propagation.activations import Function, moments, named
 from fastinit.propagation.mean_field import CHANGED, MOST_LAYERS, Given, Stack, change_of, predict, rate_of
 

@@ -16,7 +16,8 @@ import numpy as np
 from fastinit.core.keys import check_flag, check_integer, key_of
 from fastinit.core.text import quoted
 from fastinit.distributions.laws import Array
-from fastinit.initializers.factories import Initializer, normal
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.elementwise import normal
 from fastinit.initializers.matrices import Identity, Matrix
 from fastinit.propagation.activations import Function, named
 from fastinit.propagation.mean_field import (
@@ -318,7 +319,7 @@ def propagate(
 
 def _variance(init: Initializer, weight: Array) -> float:
     """The weights' variance: the distribution's, or the measured one of a random matrix; NaN where theory ends."""
-    found = init.rule(weight.shape)
+    found = init.resolve(weight.shape)
     if isinstance(found, Identity):
         return math.nan
     if isinstance(found, Matrix):

@@ -17,7 +17,7 @@ from fastinit.core.forks import FOR_FILLS, load
 from fastinit.core.keys import MOST_ELEMENTS, check_integer, check_shape, check_sizes, is_masked, key_of, stream_of
 from fastinit.core.text import quoted
 from fastinit.distributions.laws import Constant, Distribution
-from fastinit.initializers.factories import Initializer, Shape
+from fastinit.initializers.base import Initializer, Shape
 from fastinit.initializers.matrices import Matrix, Places
 from fastinit.sampling.cuda import Buffer, empty, on_device
 from fastinit.sampling.plan import Axis, merged
@@ -343,7 +343,7 @@ def _law(
         )
     if math.prod(shape) and _overlaps(shape, strides, dtype.itemsize):
         raise ValueError(f"out must not overlap itself, got strides {strides} for shape {shape}")
-    distribution = init.rule(whole)
+    distribution = init.resolve(whole)
     if dtype.kind in "iub" and not isinstance(distribution, Constant):
         raise TypeError(f"out of {dtype.name} takes only zeros, ones and constant, got {quoted(init)}")
     return distribution

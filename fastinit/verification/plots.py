@@ -15,7 +15,7 @@ except ImportError:
     raise ImportError("a plot needs matplotlib: pip install fastinit-weights[plot]") from None
 
 from fastinit.distributions.laws import Floats
-from fastinit.initializers.factories import brief
+from fastinit.initializers.parsing import brief
 from fastinit.propagation.simulation import Propagation
 from fastinit.verification.tests import Summary
 from fastinit.verification.verifier import Report

@@ -12,7 +12,7 @@ import numpy as np
 from fastinit.core.keys import check_real, check_shape, is_masked
 from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.distributions.laws import Array, Constant, Distribution
-from fastinit.initializers.factories import Initializer
+from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix
 from fastinit.sampling.filling import FLOATS
 from fastinit.sampling.threads import thread_count
@@ -406,7 +406,7 @@ def verify_tensors(
     for name, (array, init) in tensors.items():
         try:
             values = as_array(array)
-            if isinstance(init, Initializer) and isinstance(init.rule(values.shape), Matrix):
+            if isinstance(init, Initializer) and isinstance(init.resolve(values.shape), Matrix):
                 left[name] = f"{init} has no distribution of its elements"
             elif not values.size:
                 left[name] = "it has no elements"
