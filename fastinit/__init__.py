@@ -29,8 +29,8 @@ from fastinit.initializers.structured import delta_orthogonal, dirac, eye, ortho
 from fastinit.propagation.recommendation import Recommendation, recommend
 from fastinit.propagation.simulation import Propagation, propagate
 from fastinit.sampling.filling import array, fill, warmup, words
-from fastinit.verification.tests import Result
-from fastinit.verification.verifier import Report, verify
+from fastinit.verification.report import Report, Result
+from fastinit.verification.verifier import verify
 
 __version__ = "0.1.0"
 

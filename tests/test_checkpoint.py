@@ -22,16 +22,10 @@ from safetensors import safe_open
 import fastinit as fi
 from fastinit.cli.main import cli
 from fastinit.io import checkpoint, files
-from fastinit.io.checkpoint import (
-    Rule,
-    Tensor,
-    assign,
-    initialize,
-    read_manifest,
-    read_recipe,
-    recipe_names,
-)
+from fastinit.io.checkpoint import initialize
 from fastinit.io.files import complete_file
+from fastinit.io.manifests import Tensor, read_manifest
+from fastinit.io.rules import Rule, assign, read_recipe, recipe_names
 
 MANIFESTS = Path(__file__).parent / "manifests"
 MODELS = {

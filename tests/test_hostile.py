@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.verification.verifier import verify_tensors
+from fastinit.verification.checkpoints import verify_tensors
 
 # MemoryError where a valid request is for more than there is; nothing else may reach a caller
 REFUSALS = (TypeError, ValueError, OSError, MemoryError)

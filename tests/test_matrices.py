@@ -23,7 +23,9 @@ import fastinit as fi
 from fastinit.cli.main import cli
 from fastinit.initializers.base import FACTORIES
 from fastinit.initializers.matrices import Matrix, Places, Sparse
-from fastinit.io.checkpoint import Rule, Tensor, initialize
+from fastinit.io.checkpoint import initialize
+from fastinit.io.manifests import Tensor
+from fastinit.io.rules import Rule
 from tests import reference
 from tests.test_fill import DTYPES, assert_only_written, assert_same, placed
 

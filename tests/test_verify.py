@@ -21,10 +21,12 @@ from scipy import stats
 import fastinit as fi
 from fastinit.kernels import accumulators
 from fastinit.sampling.filling import dtype_of
+from fastinit.verification.checkpoints import shared_streams, verify_tensors
 from fastinit.verification.null_distribution import SIGMAS, _standard_moments, null_of
+from fastinit.verification.report import holm
 from fastinit.verification.scan import flat
 from fastinit.verification.tests import Evidence, _tails
-from fastinit.verification.verifier import holm, shared_streams, verify, verify_tensors
+from fastinit.verification.verifier import verify
 
 Array = np.ndarray[Any, Any]
 

@@ -31,24 +31,17 @@ from fastinit import __version__
 from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.parsing import brief, parse
-from fastinit.io.checkpoint import (
-    Rule,
-    Summary,
-    Tensor,
-    initialize,
-    read_manifest,
-    read_recipe,
-    recipe_names,
-    rule_for,
-)
+from fastinit.io.checkpoint import Written, initialize
 from fastinit.io.files import complete_file
+from fastinit.io.manifests import Tensor, read_manifest
+from fastinit.io.rules import Rule, read_recipe, recipe_names, rule_for
 from fastinit.io.tensor_files import open_tensors
 from fastinit.propagation.recommendation import recommend
 from fastinit.propagation.simulation import Propagation, propagate
 from fastinit.sampling.filling import FLOATS, dtype_of, fill, words
 from fastinit.sampling.filling import warmup as compile_all
 from fastinit.sampling.progress import bar
-from fastinit.verification.verifier import verify_tensors
+from fastinit.verification.checkpoints import verify_tensors
 
 _FLOATS = click.Choice(FLOATS)
 _common = [
@@ -131,7 +124,7 @@ def fill_command(
             with complete_file(out, _npy_header(tensor), tensor.nbytes, sync=not no_sync) as data:
                 view = data.view(dtype_of(dtype)).reshape(tensor.shape)
                 fill(view, initializer, seed=seed, name=name, threads=threads, progress=report)
-            summary = Summary(1, tensor.nbytes, time.perf_counter() - began)
+            summary = Written(1, tensor.nbytes, time.perf_counter() - began)
         else:
             raise ValueError(f"OUT must end in .safetensors, or in .npy (which has no bfloat16), got {out} of {dtype}")
     _closing_line(out, summary)
@@ -169,7 +162,7 @@ def propagate_command(
 ) -> None:
     """Send signals through a stack of layers: what initializers do to activations and gradients."""
     if picture is not None:
-        from fastinit.verification.plots import plot_propagation
+        from fastinit.propagation.plots import plot_propagation
     sizes = _sizes("--width", width)
     found = [
         propagate(
@@ -428,7 +421,7 @@ def _bar(out: Path, quiet: bool) -> Iterator[Callable[[int, int], object] | None
         yield report
 
 
-def _closing_line(out: Path, summary: Summary) -> None:
+def _closing_line(out: Path, summary: Written) -> None:
     """What was done, in one line."""
     tensors, size, seconds = summary
     plural = "" if tensors == 1 else "s"
