@@ -41,15 +41,15 @@ def quoted(value: object) -> str:
 
 
 def size_text(size: float) -> str:
-    """Return bytes in a unit that leaves three digits or more.
+    """Return a number of bytes as text, to four digits.
 
     Examples
     --------
-    >>> size_text(40), size_text(12_345), size_text(6_400_000), size_text(1.5e9)
-    ('40 B', '12.3 kB', '6.4 MB', '1.5 GB')
+    >>> size_text(40), size_text(12_346), size_text(6_400_000), size_text(1.5e9)
+    ('40 B', '12.35 kB', '6.4 MB', '1.5 GB')
     """
     unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= u), (1, "B"))
-    return f"{size / unit:.{3 if size < 1e12 else 6}g} {name}"
+    return f"{size / unit:.4g} {name}" if size < 1e12 else f"{size / unit:.0f} {name}"
 
 
 def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Which initializer keeps activations and gradients, by theory alone."""
+"""Recommendation of the initializer that keeps activations and gradients, by theory alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fastinit.core.keys import check_flag, check_integer
+from fastinit.core.checks import check_flag, check_integer
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.scaling import he_normal, lecun_normal, variance_scaling, xavier_normal
 from fastinit.propagation.activations import Function, moments, named
@@ -16,7 +16,7 @@ _FAMILIES = (lecun_normal, xavier_normal, he_normal)
 
 
 class Rival(NamedTuple):
-    """What theory says of one initializer; the lower the cost, the better."""
+    """One initializer in theory; the lower the cost, the better."""
 
     init: Initializer
     rate: float  # the factor of the activations' std a layer
@@ -26,7 +26,7 @@ class Rival(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """An initializer, and what theory says of it and of its rivals, the best first; made by `recommend`."""
+    """An initializer, with the theory of it and of its rivals, the best first; made by `recommend`."""
 
     init: Initializer
     holds: bool
@@ -41,7 +41,7 @@ def recommend(
     depth: int = 50,
     width: int = 512,
 ) -> Recommendation:
-    """The initializer under which, in theory, stds change least, forwards and backwards, over so many equal layers.
+    """Return the initializer under which stds change least in theory, in both directions, over ``depth`` equal layers.
 
     Compared are LeCun's, Xavier's and He's, the one of the exact gain 1 / E[f(z)**2] at unit variance, and the best
     variance_scaling of a search over scales in [1/8, 8]. The cost is abs(log) of the activations' change over all
@@ -108,7 +108,7 @@ def recommend(
 
 
 def _searched(judged: Callable[[Initializer], Rival]) -> Rival:
-    """The best of variance_scaling with scales in [1/8, 8]: powers of 2, then thrice between the best's neighbours."""
+    """Return the best of variance_scaling by scale in [1/8, 8]: powers of 2, then thrice between neighbours."""
     scales = [2.0**k for k in range(-3, 4)]
     for _ in range(4):
         rivals = [judged(_scaling(scale)) for scale in scales]

@@ -89,7 +89,7 @@ class Report:
             "dtype": self.dtype,
             "distribution": repr(self.distribution),
             "results": [asdict(result) for result in self.results],
-            "left_out": [{"name": name, "reason": reason} for name, reason in self.skipped],
+            "skipped": [{"name": name, "reason": reason} for name, reason in self.skipped],
         }
 
 
