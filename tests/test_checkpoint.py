@@ -54,7 +54,7 @@ RULES = [
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from fastinit.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from fastinit.cli.main import main; main()", *arguments]
 
 
 def manifest(folder: Path, tensors: list[Tensor]) -> str:
@@ -191,6 +191,7 @@ def test_bad_recipe(tmp_path: Path, text: str, message: str) -> None:
         ("[", "manifest"),
         ("[1]", "entry 0"),
         ('[{"name": "a", "shape": [2], "dtype": "complex64"}]', "dtype"),
+        ('[{"name": "a", "shape": [2], "dtype": "half"}]', "did you mean 'float16'"),
         ('[{"name": "a", "shape": [-2], "dtype": "float32"}]', "shape"),
         ('[{"name": "a", "shape": [true], "dtype": "float32"}]', "shape"),
         ('[{"name": "__metadata__", "shape": [2], "dtype": "float32"}]', "name"),
@@ -323,6 +324,7 @@ def test_command_fill_safetensors(tmp_path: Path) -> None:
         ({"--seed": "-1"}, "--seed"),
         ({"--dtype": "bfloat16"}, "no bfloat16"),
         ({"--dtype": "int8"}, "--dtype"),
+        ({"--dtype": "bf16"}, "did you mean 'bfloat16'"),
         ({"out": "out.txt"}, "must end in"),
         ({"out": "absent/out.npy"}, "absent"),
     ],

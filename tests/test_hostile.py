@@ -85,7 +85,7 @@ def buffers() -> st.SearchStrategy[Any]:
 # what an argument of this name is usually given
 USUAL: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(["shape", "global_shape", "global_offset"], shapes()),
-    **dict.fromkeys(["init", "init_or_law", "bias"], inits()),
+    **dict.fromkeys(["init", "init_or_distribution", "bias"], inits()),
     **dict.fromkeys(["out", "array"], buffers()),
     **dict.fromkeys(["seed", "groups", "depth", "width", "size"], st.sampled_from(SIZES)),
     **dict.fromkeys(["batch", "kernel", "start", "count"], st.sampled_from(SIZES)),

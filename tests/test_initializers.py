@@ -478,6 +478,29 @@ def test_parse_refuses_everything_else(text: str, names: dict[str, float] | None
         fi.parse(text, names)
 
 
+@pytest.mark.parametrize(
+    ("make", "near"),
+    [
+        (lambda: fi.normal(stddev=1), "did you mean 'std'"),  # type: ignore[call-arg]
+        (lambda: fi.truncated_normal(sigma=1), "did you mean 'std'"),  # type: ignore[call-arg]
+        (lambda: fi.normal(loc=1), "did you mean 'mean'"),  # type: ignore[call-arg]
+        (lambda: fi.uniform(minval=1), "did you mean 'low'"),  # type: ignore[call-arg]
+        (lambda: fi.xavier_normal(scale=1), "did you mean 'gain'"),  # type: ignore[call-arg]
+        (lambda: fi.he_normal(negative_slope=1), "did you mean 'a'"),  # type: ignore[call-arg]
+        (lambda: fi.eye(rows=3), "it takes gain;"),  # type: ignore[call-arg]
+        (lambda: fi.zeros(value=0), "it takes no arguments"),  # type: ignore[call-arg]
+    ],
+)
+def test_unknown_keywords_name_what_is_near(make: Callable[[], object], near: str) -> None:
+    with pytest.raises(TypeError, match=near):
+        make()
+
+
+def test_lists_in_errors_are_not_empty() -> None:
+    with pytest.raises(ValueError, match="there is none to choose from, got 'LL'"):
+        fi.parse("normal(std=LL)", {})
+
+
 @pytest.mark.parametrize("text", ["normal(stdd=1)", "normal(1, 2, 3)", "constant()", "constant", "normal(std='1')"])
 def test_parse_refuses_what_the_factory_does_not_take(text: str) -> None:
     with pytest.raises(TypeError, match=r"^in .*: "):

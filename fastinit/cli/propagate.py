@@ -1,4 +1,4 @@
-"""``fastinit propagate``: what initializers do to signals."""
+"""``fastinit propagate``: signals through a stack of layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastinit.propagation.simulation import SATURATED, Propagation, propagate
 @click.option("--activation", default="relu", show_default=True)
 @click.option("--a", default=0.01, show_default=True, help="The slope of leaky_relu.")
 @click.option("--depth", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--width", default="512", show_default=True, help="One number, or depth + 1 of them such as 64x512x64.")
+@click.option("--width", default="512", show_default=True, help="One number, or depth + 1 of them, as 64x512x64.")
 @click.option("--bias", help="An initializer of biases; none by default.")
 @click.option("--residual", is_flag=True, help="Add each layer's input to its output.")
 @click.option("--batch-norm", is_flag=True, help="Normalize over the samples, before the activation.")
@@ -31,7 +31,7 @@ from fastinit.propagation.simulation import SATURATED, Propagation, propagate
 def command(
     texts: tuple[str, ...], width: str, bias: str | None, picture: Path | None, depth: int, residual: bool, **more: Any
 ) -> None:
-    """Send signals through a stack of layers: what initializers do to activations and gradients."""
+    """Send signals through a stack of layers; print the activations and gradients of each."""
     if picture is not None:
         from fastinit.propagation.plots import plot_propagation
     sizes = sizes_of("--width", width)

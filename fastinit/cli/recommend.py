@@ -30,6 +30,6 @@ def command(activation: str, a: float, residual: bool, depth: int, width: int) -
     Console().print(table)
     cost = next(rival.cost for rival in found.rivals if rival.init == found.init)
     equal = [brief(rival.init) for rival in found.rivals if rival.cost == cost and rival.init != found.init]
-    same = f" ({', '.join(equal)}: the same while widths are equal)" if equal else ""
+    same = f" ({', '.join(equal)}: equal while widths are)" if equal else ""
     doubt = "" if found.holds else f"; but nothing holds over {depth} layers: normalize them, or make them residual"
     click.echo(f"use {brief(found.init)}{same}{doubt}")

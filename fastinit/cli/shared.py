@@ -44,7 +44,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def sizes_of(option: str, text: str) -> tuple[int, ...]:
-    """Return the sizes that a text such as 64x3x7x7 names."""
+    """Return the sizes of a text like 64x3x7x7."""
     parts = text.split("x") if text else []
     if not all(part.isascii() and part.isdigit() and len(part) < 20 and int(part) < 1 << 63 for part in parts):
         wanted = "sizes below 2**63 with x between them, such as 4096x4096"
@@ -63,7 +63,7 @@ def progress_bar(out: Path, quiet: bool) -> Iterator[Callable[[int, int], object
 
 
 def print_closing_line(out: Path, written: Written) -> None:
-    """Print what was written, in one line."""
+    """Print the size, time and speed of the written file, in one line."""
     tensors, size, seconds = written
     plural = "" if tensors == 1 else "s"
     line = f"{out}: {tensors} tensor{plural}, {size_text(size)} in {seconds:.2f} s, {size_text(size / seconds)}/s"

@@ -107,7 +107,7 @@ def _assigned(
         rule = rule_for(tensor, rules)
         there = arrays[tensor.name].shape if tensor.name in arrays else "absent"
         if tensor.name in skipped or (there == "absent" and rule is None and tensor.kind == "buffer"):
-            continue  # `init` has not written such a buffer
+            continue  # `init` has not written this buffer
         if there != tensor.shape:
             raise ValueError(
                 f"tensor {quoted(tensor.name)} of {manifest} has shape {tensor.shape}, that of {file} is {there}"

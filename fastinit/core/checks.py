@@ -58,7 +58,7 @@ def check_choice(argument: str, value: Any, allowed: Iterable[str]) -> str:
     if value in choices:
         return str(value)
     if not choices:
-        raise ValueError(f"{argument} cannot be given, there is none to choose from, got {quoted(value)}")
+        raise ValueError(f"{argument} cannot be given here: there is none to choose from, got {quoted(value)}")
     near = suggestion(value, choices)
     listed = f"must be one of {', '.join(map(repr, choices))}, got {quoted(value)}"
     raise ValueError(f"{argument}: {near}It {listed}" if near else f"{argument} {listed}")

@@ -31,7 +31,7 @@ _BUILDS: dict[str, tuple[Callable[..., Resolve], Mapping[str, inspect.Parameter]
 class Initializer:
     """Distribution of a tensor by its shape, or the way to make it as a whole; made by a factory such as `he_normal`.
 
-    Two initializers are equal when they are the same factory with the same arguments, of which 0.0 and -0.0 are two.
+    Initializers of one factory are equal if their arguments are, where 0.0 and -0.0 differ.
     The repr is the text that `parse` reads back.
 
     Parameters

@@ -111,7 +111,7 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
       channels and ``mode="fan_out"`` a std 8 times too small.
     - Keras's depthwise layer: Keras takes c for inputs and m for outputs, but an output sees a single channel: its std
       is sqrt(c) times too small.
-    - transposed: torch and Keras read such a weight like a forward one, which swaps the fans.
+    - transposed: torch and Keras read its weight like a forward one, which swaps the fans.
     - stacked and attention weights: torch and Keras take them for convolutions, whose axes beside two are a receptive
       field, so that the fans belong to no output. JAX is right if it is told ``in_axis``, ``out_axis`` and
       ``batch_axis``, and Keras's EinsumDense tells its initializer the axes.

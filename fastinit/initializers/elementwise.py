@@ -1,4 +1,4 @@
-"""Initializers that give every shape the same distribution."""
+"""Initializers with one distribution for all shapes."""
 
 from __future__ import annotations
 

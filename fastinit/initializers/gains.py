@@ -10,7 +10,7 @@ from fastinit.core.checks import check_choice, check_real
 from fastinit.core.text import quoted
 from fastinit.initializers.quadrature import mean_square
 
-# Names that frameworks give the same function
+# Further names of a function in other frameworks
 SAME = {
     "swish": "silu",
     "hardswish": "hard_swish",
@@ -19,7 +19,7 @@ SAME = {
     "logsigmoid": "log_sigmoid",
 }
 GAINS = {
-    # torch's table; literals as those below, since what is computed here would be rounded as the importing thread does
+    # torch's table; literals as those below: a computation here would round as the importing thread does
     "linear": 1.0,
     "conv1d": 1.0,
     "conv2d": 1.0,

@@ -1,6 +1,6 @@
 """Tensors without a distribution of their elements: those of orthogonal, delta_orthogonal, eye, dirac and sparse.
 
-Each is a small value that can make any region of its tensor, from the same counter streams as the distributions' draws.
+Each is a small value that can make any region of its tensor, from the counter streams of the distributions' draws.
 Draws come from a `Source`, which `fastinit.fill` provides.
 """
 
@@ -20,7 +20,7 @@ from fastinit.distributions import Constant, Distribution, Normal
 Places = Sequence[int]
 
 PIECE_BYTES = 8 << 20  # of a tensor that needs no memory but itself
-KEY_BYTES = 32 << 20  # what the keys of all threads may take together
+KEY_BYTES = 32 << 20  # of the keys of all threads together
 BYTES_PER_KEY = 16  # the key, its rank with the row, and masks
 
 
@@ -36,7 +36,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """A weight that is orthogonal as a matrix (outputs, all else), or as such a matrix at the centre of its field."""
+    """A weight that is orthogonal as a matrix (outputs, all else), or at the centre of its field."""
 
     shape: tuple[int, ...]
     gain: float

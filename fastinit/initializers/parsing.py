@@ -45,9 +45,9 @@ def parse(text: str, names: Mapping[str, float] | None = None) -> Initializer:
     Raises
     ------
     TypeError
-        If the text is not a string, or the factory does not take such arguments.
+        If the text is not a string, or the factory does not take the arguments.
     ValueError
-        If it is not such a text, or the factory refuses a value.
+        If it is anything else, or the factory refuses a value.
 
     Examples
     --------

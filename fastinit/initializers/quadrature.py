@@ -1,4 +1,4 @@
-"""The mean square of a function of a standard normal, by quadrature that finds kinks and jumps by itself."""
+"""Mean square of a function of a standard normal, by quadrature that finds kinks and jumps by itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RULE = (
 )
 _ROOT_TWO_PI = 2.5066282746310002
 _END = 38  # beyond it the density underflows
-_PANELS = 4  # to a unit, before any is halved: what is narrower than some 1/100 may fall between the points
+_PANELS = 4  # to a unit, before any is halved: a feature narrower than some 1/100 may fall between the points
 _HALVINGS = 60  # of a panel: to the last bit of a place
 _MOST = 5000  # panels
 _EACH, _ALL = 1e-14, 1e-10  # errors allowed, relative to the whole: of a panel that is not halved, and of all together

@@ -20,7 +20,7 @@ from fastinit.core.text import printable, quoted, size_text
 
 try:
     import fcntl
-except ImportError:  # where there are no such locks, nothing is known to be abandoned, and nothing is removed
+except ImportError:  # without these locks nothing is known to be abandoned, and nothing is removed
     fcntl = None  # type: ignore[assignment]
 
 _KINDS = (
@@ -40,7 +40,7 @@ def check_regular(path: str | Path) -> os.stat_result:
     Raises
     ------
     OSError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If it is a folder, a device, a FIFO or a socket: opening one may block, or do something.
     """
@@ -72,7 +72,7 @@ def parse_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        If it is no such text, or nested too deeply.
+        If it is anything else, or nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number, parse_int=_integer)

@@ -44,7 +44,7 @@ def read_manifest(path: str | Path) -> list[Tensor]:
     Raises
     ------
     ValueError
-        If the file is not such a list; the message names the entry.
+        If the file is anything else; the message names the entry.
     """
     place = f"manifest {printable(str(path))}"
     try:

@@ -1,4 +1,4 @@
-"""The tensors of .npy, .npz and .safetensors files, mapped into memory; what is not exactly such a file is refused."""
+"""Tensors of .npy, .npz and .safetensors files, mapped into memory; all else in a file is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CODES = {  # how safetensors names a dtype, in the order in which tensors are la
     "bool": "BOOL",
 }
 _NAMES = {code: name for name, code in CODES.items()}
-_OTHERS = {  # bits an element of what safetensors has besides
+_OTHERS = {  # bits an element of the other dtypes of safetensors
     "C64": 64,
     "F8_E4M3": 8,
     "F8_E4M3FNUZ": 8,
@@ -65,7 +65,7 @@ class Opened(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where an array lies in a file."""
+    """Place of an array in a file."""
 
     start: int
     shape: tuple[int, ...]
@@ -89,7 +89,7 @@ def open_tensors(path: str | Path) -> Opened:
     Raises
     ------
     ValueError
-        If the name ends in nothing of these, or the file is no such file, whole and with nothing else in it.
+        If the name ends otherwise, or the file is not of that format, whole and with nothing else in it.
     OSError
         If it cannot be read, or not be unpacked for lack of space.
     """

@@ -66,7 +66,7 @@ class _Step(NamedTuple):
     after: _State
     p: float  # the variance of z
     divisor: float  # of the gradient's variance, from a normalization
-    share: float  # of W x in what f is given: the rest is bias
+    share: float  # of W x in the argument of f: the rest is bias
     m: ActivationMoments
 
 
@@ -116,8 +116,8 @@ def _step(stack: Stack, layer: Given, x: _State) -> _Step:
 def _forward(stack: Stack, layers: Sequence[Given]) -> Iterator[tuple[_Step, _Wander]]:
     """Yield the activations' recursion, and their wandering from it at a finite width.
 
-    A layer of n units adds Var(f**2) / (n q**2) to the variance of log q, and hands on what there was times the square
-    of the map's slope. All samples are taken to wander together, which they do where they become alike.
+    A layer of n units adds Var(f**2) / (n q**2) to the variance of log q, and hands on the previous one times the
+    square of the map's slope. All samples are taken to wander together, which they do where they become alike.
     """
     x = _State(0.0, 1.0, 1.0)
     variance = 2 / layers[0].into
@@ -148,8 +148,8 @@ class _Echo(NamedTuple):
     """The part of a gradient along the activations, as a layer sends it back, with some of the rest."""
 
     kept: float  # factor of the mean square
-    steep: float  # what it has for E[f'(z)**2]: it is large where f'(z) is
-    stray: float  # what the rest adds, in its mean squares
+    steep: float  # its E[f'(z)**2]: it is large where f'(z) is
+    stray: float  # added by the rest, in its mean squares
     overlap: float  # of the activations before and after: the squared cosine
 
 
@@ -159,7 +159,7 @@ def _backward(
     """Return the gradients' recursion, in two parts.
 
     W sends the part of a gradient g along z = W x back to x and not at random: as x (z . f'(z) g) / abs(x)**2. Where
-    f(a z) = a f(z), g . x is therefore the same in all layers, and this part, one direction of n, grows as fast as the
+    f(a z) = a f(z), g . x is therefore equal in all layers, and this part, one direction of n, grows as fast as the
     activations do: in strong residual branches faster than the rest. Elsewhere it remains a share of 1 / n.
 
     Their spread has three causes: the weights on the way; the activations, whose wandering is handed on from layer to
@@ -168,7 +168,7 @@ def _backward(
     places = math.prod(stack.side)
     total, along = 1.0, 1.0  # mean squares, of any component and of that along x; the last gradient is given: normal
     chaos = 2 / layers[-1].out
-    lever = heard = 0.0  # what log q in this layer does to the logarithm of the gradient; what its later noise did
+    lever = heard = 0.0  # effect of log q in this layer on the logarithm of the gradient, and of its later noise
     rows: list[tuple[float, float, float]] = []
     for layer, step, wander in zip(layers[::-1], steps[::-1], wanders[::-1], strict=True):
         n, into, x, m = layer.out * places, layer.into * places, step.before, step.m
@@ -232,7 +232,7 @@ def _echo(stack: Stack, layer: Given, step: _Step) -> _Echo:
 def wandering(spread: Floats, deviations: float) -> tuple[Floats, Floats]:
     """Return the least and largest factors of a predicted std, some standard deviations of its logarithm away.
 
-    A product of many factors is nearly log-normal. Its root mean square is what theory predicts; its logarithm has a
+    A product of many factors is nearly log-normal. Theory predicts its root mean square; its logarithm has a
     mean that lies lower by spread**2.
     """
     with np.errstate(over="ignore"):

@@ -82,7 +82,7 @@ def _stds(
     """Draw one line with its prediction; on a log axis, so without zeros."""
     layers = np.arange(1, one.depth + 1)
     good = np.isfinite(std) & (std > 0)
-    known = np.isfinite(predicted) & (predicted > 1e-45) & (predicted < 1e39)  # what a float32 can be
+    known = np.isfinite(predicted) & (predicted > 1e-45) & (predicted < 1e39)  # a float32's range
     marks = "o" if one.depth < 30 else ""
     axes.plot(layers[good], std[good], color=color, label=label, marker=marks, markersize=4, linewidth=2)
     axes.plot(layers[known], predicted[known], color="black", linestyle="--", linewidth=0.8)

@@ -46,7 +46,7 @@ def recommend(
     Compared are LeCun's, Xavier's and He's, the one of the exact gain 1 / E[f(z)**2] at unit variance, and the best
     variance_scaling of a search over scales in [1/8, 8]. The cost is abs(log) of the activations' change over all
     layers or of the gradients', whichever is larger, plus the spread that the width causes. A family's that holds is
-    preferred to what was searched for; LeCun's to Xavier's, its equal here, since a fan_in keeps activations where
+    preferred to the search's; LeCun's to Xavier's, its equal here, since a fan_in keeps activations where
     widths differ, too.
 
     In a residual network the smaller the branches are, the less changes, to the point where they do nothing. There the
@@ -58,7 +58,7 @@ def recommend(
     activation, a, residual, width
         As for `propagate`.
     depth
-        Layers, at least 2: what counts is the change from the first to the last.
+        Layers, at least 2: the change counts from the first to the last.
 
     Raises
     ------

@@ -35,7 +35,7 @@ from fastinit.propagation.mean_field import (
 from fastinit.sampling.filling import array, check_room
 
 SATURATED = 0.01  # a value whose derivative is smaller is saturated
-MOST_SATURATED = 0.6  # more than half, which is what relu's zeros are
+MOST_SATURATED = 0.6  # more than half, the share of relu's zeros
 VANISHED = 2.0**-23  # of the input's std: beside a number of order one it is lost in float32's rounding
 
 
@@ -150,7 +150,7 @@ class Propagation:
         """Return the bounds between which theory expects `activation_std`, or `gradient_std`, layer by layer.
 
         From predicted exp(-s**2 - deviations s) to predicted exp(deviations s), with s the spread: products of many
-        factors are nearly log-normal, and the mean of such a logarithm lies s**2 below that of the root mean square.
+        factors are nearly log-normal, and the mean of its logarithm lies s**2 below that of the root mean square.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ def propagate(
     means. A weight's gradient has the variance of N products.
 
     The gradient's part along x has a recursion of its own: W sends it back to x and not at random. Where
-    f(a z) = a f(z) the product of gradient and x is the same in all layers, and so this part grows as fast as the
+    f(a z) = a f(z) the product of gradient and x is equal in all layers, and so this part grows as fast as the
     activations do. In residual networks of strong branches this is faster than chi: with relu and `he_normal` stds
     grow 1.6x a layer over 50 layers of 512, where chi alone has 1.41x.
 
@@ -250,7 +250,7 @@ def propagate(
 
     Notes
     -----
-    The theory is exact for infinite widths; `spread` is the first order of what finite ones do. Where small errors grow
+    The theory is exact for infinite widths; `spread` is the first order of finite ones. Where small errors grow
     from layer to layer, as with gelu and `he_normal`, the spread is large and says that there is no telling. Batch
     normalization's gradients are off by some L / n: by 3 % after 20 tanh layers of 512.
 

@@ -1,4 +1,4 @@
-"""Whether arrays follow their distributions: `fastinit.verify`, and the same for the tensors of a file.
+"""Verification of arrays against their distributions: `fastinit.verify`, also for the tensors of a file.
 
 Imports core, distributions, initializers, sampling (threads, lowering) and kernels (the accumulators), not propagation.
 `null_distribution` is the hypothesis in bins, `scan` the one pass over the array, `tests` the statistics, `report` the

@@ -29,7 +29,7 @@ class Shared(NamedTuple):
 def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
     """Return the pairs of tensors that were made from equal or overlapping streams.
 
-    Fingerprints are made of distances from the mean in units of the distribution's std, rounded down: the same stream
+    Fingerprints are made of distances from the mean in units of the distribution's std, rounded down: one stream
     under another mean, std or precision still agrees where no element of a window sits at an edge; under another kind
     of distribution it does not. Some 1e5 fingerprints are kept of a tensor, so that an overlap of less than 1e-4 of one
     may be missed.
@@ -68,7 +68,7 @@ class Checkpoint:
 
     reports: dict[str, Report]
     shared: list[Shared]
-    skipped: dict[str, str]  # tensors that were not looked at, and why
+    skipped: dict[str, str]  # reasons of the tensors that were not looked at
     alpha: float
 
     @property
@@ -78,7 +78,7 @@ class Checkpoint:
 
     @property
     def rejected(self) -> bool:
-        """Test whether a tensor was rejected, or two of them are made of the same stream."""
+        """Test whether a tensor was rejected, or two of them are made of one stream."""
         return bool(self.shared) or any(report.rejected for report in self.reports.values())
 
     def __str__(self) -> str:
@@ -128,7 +128,7 @@ def verify_tensors(
     ----------
     tensors
         Each with its initializer or distribution. Those without elements, or without a distribution of their elements,
-        such as `orthogonal`'s, are skipped.
+        as `orthogonal`'s, are skipped.
     alpha
         The family-wise error rate of all tests of all tensors; each tensor gets an equal share of it.
     threads

@@ -1,4 +1,4 @@
-"""The pass of `verify` over an array: tasks for threads, and the sum of their counts."""
+"""Pass of `verify` over an array: tasks for threads, and the sum of their counts."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
         begin, end = k * TASK, min((k + 1) * TASK, size)
         found, kept = count(begin, end, sums[k], products[k])
         kept_of[k] = found.prints[:kept].copy(), found.places[:kept].copy()
-        with lock:  # whole numbers: in any order the same
+        with lock:  # whole numbers, whose sum has no order
             for total, one in ((bins, found.bins), (outside, found.outside), (bad, found.bad)):
                 total += one
         return end - begin
 
-    count(0, 0, sums[0].copy(), products[0].copy())  # what is not compiled yet is, by a run of nothing
+    count(0, 0, sums[0].copy(), products[0].copy())  # compiles the kernels, by a run of nothing
     run(task, tasks, threads)
     if half:
         known = null.bin_of >= 0

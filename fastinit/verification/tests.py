@@ -1,4 +1,4 @@
-"""The tests of `verify`: each a statistic of what was counted, and its p-value under the null distribution."""
+"""Tests of `verify`: each a statistic of the counts, and its p-value under the null distribution."""
 
 from __future__ import annotations
 

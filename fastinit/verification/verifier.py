@@ -43,7 +43,7 @@ def verify(
       Anderson and Darling (1954), averaged over each bin.
     - *mean*, *variance*, *skewness*, *kurtosis*: the means of z, z**2, z**3, z**4, for z = (x - mean) / std of the
       distribution, in their own standard errors, from its moments. Their p-values, and those of the tails and of the
-      lags, are those of a Pearson type III distribution of the same skewness.
+      lags, are those of a Pearson type III distribution of equal skewness.
     - *beyond 4*, 5, 5.5, 6, 6.5 *sigma*: the count of elements of a normal, as a Poisson number.
     - *lag n*: the mean of z[i] z[i + n] in C order, for 1, 2, 3, 4, 8, ..., 64 and one step along each axis.
     - *rows*, *columns*: the largest correlation between any two of up to 128 rows, 1024 elements of each, in normal
@@ -57,7 +57,7 @@ def verify(
     ----------
     array
         A NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides and size, memory-mapped ones
-        too; a torch tensor on the CPU, or anything else that NumPy makes such an array from without a copy. It is
+        too; a torch tensor on the CPU, or anything else that NumPy makes one of these from without a copy. It is
         read in pieces. A `Constant` may also be checked in integers and booleans.
     init_or_distribution
         The array's supposed content: an initializer, or the distribution of its elements.
@@ -123,7 +123,10 @@ def distribution_of(init_or_distribution: Initializer | Distribution, shape: Seq
         return init_or_distribution.distribution(shape)
     if isinstance(init_or_distribution, Distribution):
         return init_or_distribution
-    raise TypeError(f"init_or_distribution must be one, such as fastinit.normal(), got {quoted(init_or_distribution)}")
+    raise TypeError(
+        "init_or_distribution must be an initializer or a distribution, such as fastinit.normal(), "
+        f"got {quoted(init_or_distribution)}"
+    )
 
 
 def as_array(array: Any) -> Array:
@@ -142,7 +145,7 @@ def as_array(array: Any) -> Array:
         tensor = array.detach()
         if tensor.device.type != "cpu":
             raise TypeError(f"array must be in the memory of the CPU, got a tensor on {tensor.device}")
-        if str(tensor.dtype) == "torch.bfloat16":  # NumPy has no such type of its own
+        if str(tensor.dtype) == "torch.bfloat16":  # which NumPy lacks
             import ml_dtypes
 
             patterns: Array = tensor.view(sys.modules["torch"].int16).numpy()
