@@ -170,9 +170,9 @@ def _lecun(
 
 
 def _family(
-    scheme: Callable[Concatenate[Shaped, P], Resolve], distribution: Shaped, summary: str, shape: Shape, std: float
+    scheme: Callable[Concatenate[Shaped, P], Resolve], distribution: Shaped, shape: Shape, std: float, *text: str
 ) -> Callable[P, Initializer]:
-    """Register the factory of one row: a scheme's signature and parameters, one distribution, and its own docstring."""
+    """Register the factory of a row: the scheme's signature and parameters, an example, and a docstring's text."""
 
     def build(*args: P.args, **kwargs: P.kwargs) -> Resolve:
         return scheme(distribution, *args, **kwargs)
@@ -180,83 +180,36 @@ def _family(
     name = f"{scheme.__name__.removeprefix('_')}_{distribution}"
     signature = inspect.signature(scheme)
     parameters = str(inspect.getdoc(scheme)).partition("\n\n")[2]
-    example = f">>> round({name}().distribution({shape}).std, 12)\n{std}"
+    example = f"Examples\n--------\n>>> round({name}().distribution({shape}).std, 12)\n{std}\n"
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"{summary}\n\n{parameters}\n\nExamples\n--------\n{example}\n"
+    build.__doc__ = "\n\n".join([*text, parameters, example])
     build.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]
     return initializer(build)
 
 
-# Scheme, distribution, summary, and an example: a shape, and the std of its elements
-xavier_uniform = _family(
-    _xavier,
-    "uniform",
-    """Draw uniformly on [-b, b], b = gain sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), equation 16.
-
-The compromise between the variance of activations and that of gradients; std gain sqrt(2 / (fan_in + fan_out)).""",
-    (256, 256),
-    0.0625,
-)
-xavier_normal = _family(
-    _xavier,
-    "normal",
-    """Draw normals of std gain sqrt(2 / (fan_in + fan_out)): Glorot and Bengio (2010), equation 12.
-
-torch's ``xavier_normal_``; JAX's and Keras's ``glorot_normal`` is `xavier_truncated_normal`.""",
-    (256, 256),
-    0.0625,
-)
-xavier_truncated_normal = _family(
-    _xavier,
-    "truncated_normal",
-    "Draw `xavier_normal`'s std, as the result of a normal truncated at two of its own sigma: JAX's ``glorot_normal``.",
-    (256, 256),
-    0.0625,
-)
-he_uniform = _family(
-    _he,
-    "uniform",
-    "Draw uniformly on [-b, b], b = gain sqrt(3 / fan): He et al. (2015), equation 10 (fan_in) or 14 (fan_out).",
-    (256, 128),
-    0.125,
-)
-he_normal = _family(
-    _he,
-    "normal",
-    """Draw normals of std gain / sqrt(fan): He et al. (2015), equation 10 (fan_in) or 14 (fan_out).
-
-torch's ``kaiming_normal_``; JAX's and Keras's ``he_normal`` is `he_truncated_normal`.""",
-    (256, 128),
-    0.125,
-)
-he_truncated_normal = _family(
-    _he,
-    "truncated_normal",
-    "Draw `he_normal`'s std, as the result of a normal truncated at two of its own sigma: JAX's ``he_normal``.",
-    (256, 128),
-    0.125,
-)
-lecun_uniform = _family(
-    _lecun,
-    "uniform",
-    "Draw uniformly on [-b, b], b = sqrt(3 / fan_in): LeCun et al. (1998), Efficient backprop, equation 16.",
-    (256, 64),
-    0.125,
-)
-lecun_normal = _family(
-    _lecun,
-    "normal",
-    "Draw normals of std 1 / sqrt(fan_in): LeCun et al. (1998); with selu, Klambauer et al. (2017).",
-    (256, 64),
-    0.125,
-)
-lecun_truncated_normal = _family(
-    _lecun,
-    "truncated_normal",
-    "Draw `lecun_normal`'s std, as the result of a normal truncated at two of its own sigma: JAX's ``lecun_normal``.",
-    (256, 64),
-    0.125,
-)
+# fmt: off
+xavier_uniform = _family(_xavier, "uniform", (256, 256), 0.0625,
+    "Draw uniformly on [-b, b], b = gain sqrt(6 / (fan_in + fan_out)): Glorot and Bengio (2010), equation 16.",
+    "The compromise between the variance of activations and that of gradients; std gain sqrt(2 / (fan_in + fan_out)).")
+xavier_normal = _family(_xavier, "normal", (256, 256), 0.0625,
+    "Draw normals of std gain sqrt(2 / (fan_in + fan_out)): Glorot and Bengio (2010), equation 12.",
+    "torch's ``xavier_normal_``; JAX's and Keras's ``glorot_normal`` is `xavier_truncated_normal`.")
+xavier_truncated_normal = _family(_xavier, "truncated_normal", (256, 256), 0.0625,
+    "Draw with `xavier_normal`'s std, the result's of a normal truncated at two of its sigma: JAX's ``glorot_normal``.")
+he_uniform = _family(_he, "uniform", (256, 128), 0.125,
+    "Draw uniformly on [-b, b], b = gain sqrt(3 / fan): He et al. (2015), equation 10 (fan_in) or 14 (fan_out).")
+he_normal = _family(_he, "normal", (256, 128), 0.125,
+    "Draw normals of std gain / sqrt(fan): He et al. (2015), equation 10 (fan_in) or 14 (fan_out).",
+    "torch's ``kaiming_normal_``; JAX's and Keras's ``he_normal`` is `he_truncated_normal`.")
+he_truncated_normal = _family(_he, "truncated_normal", (256, 128), 0.125,
+    "Draw with `he_normal`'s std, the result's of a normal truncated at two of its sigma: JAX's ``he_normal``.")
+lecun_uniform = _family(_lecun, "uniform", (256, 64), 0.125,
+    "Draw uniformly on [-b, b], b = sqrt(3 / fan_in): LeCun et al. (1998), Efficient backprop, equation 16.")
+lecun_normal = _family(_lecun, "normal", (256, 64), 0.125,
+    "Draw normals of std 1 / sqrt(fan_in): LeCun et al. (1998); with selu, Klambauer et al. (2017).")
+lecun_truncated_normal = _family(_lecun, "truncated_normal", (256, 64), 0.125,
+    "Draw with `lecun_normal`'s std, the result's of a normal truncated at two of its sigma: JAX's ``lecun_normal``.")
+# fmt: on
 
 glorot_uniform = alias("glorot_uniform", xavier_uniform)
 glorot_normal = alias("glorot_normal", xavier_normal)
