@@ -19,7 +19,7 @@ import fastinit as fi
 from bench.training import Trained, train
 from fastinit.initializers.connections import MODES
 from fastinit.propagation.mean_field import wandering
-from fastinit.verification.plots import plot_propagation
+from fastinit.propagation.plots import plot_propagation
 
 GALLERY = Path(__file__).resolve().parent / "gallery"
 LARGEST = float(np.finfo(np.float32).max)

@@ -2,13 +2,12 @@
 
 from fastinit.core.keys import STREAM_FORMAT
 from fastinit.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
-from fastinit.initializers.connections import Fans, fans, gain
-from fastinit.initializers.factories import (
-    Initializer,
-    constant,
-    delta_orthogonal,
-    dirac,
-    eye,
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.connections import Fans, fans
+from fastinit.initializers.elementwise import constant, normal, ones, truncated_normal, uniform, zeros
+from fastinit.initializers.gains import gain
+from fastinit.initializers.parsing import parse
+from fastinit.initializers.scaling import (
     glorot_normal,
     glorot_truncated_normal,
     glorot_uniform,
@@ -21,24 +20,17 @@ from fastinit.initializers.factories import (
     lecun_normal,
     lecun_truncated_normal,
     lecun_uniform,
-    normal,
-    ones,
-    orthogonal,
-    parse,
-    sparse,
-    truncated_normal,
-    uniform,
     variance_scaling,
     xavier_normal,
     xavier_truncated_normal,
     xavier_uniform,
-    zeros,
 )
+from fastinit.initializers.structured import delta_orthogonal, dirac, eye, orthogonal, sparse
 from fastinit.propagation.recommendation import Recommendation, recommend
 from fastinit.propagation.simulation import Propagation, propagate
 from fastinit.sampling.filling import array, fill, warmup, words
-from fastinit.verification.tests import Result
-from fastinit.verification.verifier import Report, verify
+from fastinit.verification.report import Report, Result
+from fastinit.verification.verifier import verify
 
 __version__ = "0.1.0"
 

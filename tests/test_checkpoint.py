@@ -22,16 +22,10 @@ from safetensors import safe_open
 import fastinit as fi
 from fastinit.cli.main import cli
 from fastinit.io import checkpoint, files
-from fastinit.io.checkpoint import (
-    Rule,
-    Tensor,
-    assign,
-    initialize,
-    read_manifest,
-    read_recipe,
-    recipe_names,
-)
+from fastinit.io.checkpoint import initialize
 from fastinit.io.files import complete_file
+from fastinit.io.manifests import Tensor, read_manifest
+from fastinit.io.rules import Rule, assign, read_recipe, recipe_names
 
 MANIFESTS = Path(__file__).parent / "manifests"
 MODELS = {
@@ -60,7 +54,7 @@ RULES = [
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from fastinit.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from fastinit.cli.main import main; main()", *arguments]
 
 
 def manifest(folder: Path, tensors: list[Tensor]) -> str:
@@ -197,6 +191,7 @@ def test_bad_recipe(tmp_path: Path, text: str, message: str) -> None:
         ("[", "manifest"),
         ("[1]", "entry 0"),
         ('[{"name": "a", "shape": [2], "dtype": "complex64"}]', "dtype"),
+        ('[{"name": "a", "shape": [2], "dtype": "half"}]', "did you mean 'float16'"),
         ('[{"name": "a", "shape": [-2], "dtype": "float32"}]', "shape"),
         ('[{"name": "a", "shape": [true], "dtype": "float32"}]', "shape"),
         ('[{"name": "__metadata__", "shape": [2], "dtype": "float32"}]', "name"),
@@ -294,7 +289,7 @@ def test_command_init(tmp_path: Path) -> None:
     arguments = ["init", manifest(tmp_path, SMALL), str(out), "--recipe", str(recipe), "--seed", "0"]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.output
-    assert re.search(r"out.safetensors: 7 tensors, 0\.000 GB in \d+\.\d\d s, \d+\.\d\d GB/s", result.output)
+    assert re.search(r"out.safetensors: 7 tensors, [\d.]+ k?B in \d+\.\d\d s, [\d.]+ [kMG]?B/s", result.output)
     with safe_open(out, "np") as file:
         assert len(list(file.keys())) == 7
 
@@ -329,6 +324,7 @@ def test_command_fill_safetensors(tmp_path: Path) -> None:
         ({"--seed": "-1"}, "--seed"),
         ({"--dtype": "bfloat16"}, "no bfloat16"),
         ({"--dtype": "int8"}, "--dtype"),
+        ({"--dtype": "bf16"}, "did you mean 'bfloat16'"),
         ({"out": "out.txt"}, "must end in"),
         ({"out": "absent/out.npy"}, "absent"),
     ],

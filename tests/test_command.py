@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fastinit as fi
-from fastinit.io import checkpoint
+from fastinit.io import rules
 
 ROOT = Path(fi.__file__).parents[1]
 savez: Any = np.savez  # its stubs know no names of arrays
@@ -121,7 +121,7 @@ ERRORS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "recipe: 50,000 dots": (recipe(".".join("a" * 50_000) + " = 1\n" + RULE), "line 1"),
     "recipe: 50,000 dots behind odd line ends": (recipe(("'\u2028'." + DOTS + ".") * 100 + "a = 1\n" + RULE), "line 1"),
     "recipe: 100 kB of dots": (
-        recipe("".join(f"[{DOTS}.k{n}]\n{DOTS} = 1\n" for n in range(checkpoint._RECIPE // 1000)) + RULE),
+        recipe("".join(f"[{DOTS}.k{n}]\n{DOTS} = 1\n" for n in range(rules._BYTES // 1000)) + RULE),
         "must hold",
     ),
     "recipe: no rule for any": (recipe("rule = []"), "no rule"),

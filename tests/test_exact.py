@@ -66,9 +66,9 @@ def test_an_initializer_survives_being_written_down(init: fi.Initializer) -> Non
 
 def test_equal_initializers_have_one_rule() -> None:
     with pytest.raises((TypeError, ValueError)):
-        dataclasses.replace(fi.normal(), rule=fi.zeros().rule)
+        dataclasses.replace(fi.normal(), resolve=fi.zeros().resolve)
     with pytest.raises(TypeError):
-        fi.Initializer("normal", (), fi.zeros().rule)  # type: ignore[call-arg]
+        fi.Initializer("normal", (), fi.zeros().resolve)  # type: ignore[call-arg]
     assert fi.Initializer("kaiming_normal", (("mode", "fan_out"),)) == fi.he_normal(mode="fan_out")
     with pytest.raises(ValueError, match="factory must be one of"):
         fi.Initializer("mine", ())

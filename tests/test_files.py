@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from fastinit.io import files
-from fastinit.io.checkpoint import initialize, read_manifest, read_recipe
+from fastinit.io.checkpoint import initialize
 from fastinit.io.files import complete_file, parse_json
+from fastinit.io.manifests import read_manifest
+from fastinit.io.rules import read_recipe
 
 ROOT = Path(files.__file__).parents[1]
 COMMAND = [sys.executable, "-c", "from fastinit_command import main; main()"]

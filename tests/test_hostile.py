@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.verification.verifier import verify_tensors
+from fastinit.verification.checkpoints import verify_tensors
 
 # MemoryError where a valid request is for more than there is; nothing else may reach a caller
 REFUSALS = (TypeError, ValueError, OSError, MemoryError)
@@ -85,7 +85,7 @@ def buffers() -> st.SearchStrategy[Any]:
 # what an argument of this name is usually given
 USUAL: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(["shape", "global_shape", "global_offset"], shapes()),
-    **dict.fromkeys(["init", "init_or_law", "bias"], inits()),
+    **dict.fromkeys(["init", "init_or_distribution", "bias"], inits()),
     **dict.fromkeys(["out", "array"], buffers()),
     **dict.fromkeys(["seed", "groups", "depth", "width", "size"], st.sampled_from(SIZES)),
     **dict.fromkeys(["batch", "kernel", "start", "count"], st.sampled_from(SIZES)),

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from mpmath import mp
 
 import fastinit as fi
-from fastinit.initializers.connections import _GAINS, MODES
-from fastinit.initializers.factories import _FACTORIES
+from fastinit.initializers.base import FACTORIES
+from fastinit.initializers.connections import MODES
+from fastinit.initializers.gains import GAINS as KNOWN
 
 INF = math.inf
 
@@ -290,7 +291,7 @@ def test_named_gains_are_exact(name: str) -> None:
 
 
 def test_every_name_has_a_definition() -> None:
-    assert set(_GAINS) == set(GAINS) | set(NAMED)
+    assert set(KNOWN) == set(GAINS) | set(NAMED)
 
 
 @pytest.mark.parametrize(("f", "kinks"), [*NAMED.values(), *OTHERS.values()], ids=[*NAMED, *OTHERS])
@@ -370,7 +371,7 @@ reading = {
 }
 factors = {"depth": st.none() | st.integers(1, 200), "mup": st.floats(0.25, 1e4)}
 scaled = reading | factors
-he = {"mode": st.sampled_from(MODES), "nonlinearity": st.sampled_from(sorted(_GAINS)), "a": reals, **scaled}
+he = {"mode": st.sampled_from(MODES), "nonlinearity": st.sampled_from(sorted(KNOWN)), "a": reals, **scaled}
 ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "zeros": {},
     "ones": {},
@@ -411,9 +412,9 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 
 def test_every_factory_is_tested_and_exported() -> None:
-    factories = {name for name in _FACTORIES if not name.startswith(("glorot", "kaiming"))}
+    factories = {name for name in FACTORIES if not name.startswith(("glorot", "kaiming"))}
     assert factories == set(ARGUMENTS)
-    assert set(_FACTORIES) <= set(fi.__all__)
+    assert set(FACTORIES) <= set(fi.__all__)
     for name, strategies in ARGUMENTS.items():
         extra = {"bounds"} if name == "truncated_normal" else set()
         assert set(inspect.signature(getattr(fi, name)).parameters) == set(strategies) | extra
@@ -429,7 +430,7 @@ def test_repr_parse_equality_hash_and_pickle(call: tuple[str, dict[str, Any]]) -
         assert hash(other) == hash(init)
         assert repr(other) == repr(init)
         shape = (24, 12, 6) if name in ("delta_orthogonal", "dirac") else (12, 24)
-        assert other.rule(shape) == init.rule(shape)
+        assert other.resolve(shape) == init.resolve(shape)
 
 
 def test_what_is_equal_and_what_is_not() -> None:
@@ -475,6 +476,29 @@ def test_parse_refuses_everything_else(text: str, names: dict[str, float] | None
         return
     with pytest.raises(ValueError, match=r"."):
         fi.parse(text, names)
+
+
+@pytest.mark.parametrize(
+    ("make", "near"),
+    [
+        (lambda: fi.normal(stddev=1), "did you mean 'std'"),  # type: ignore[call-arg]
+        (lambda: fi.truncated_normal(sigma=1), "did you mean 'std'"),  # type: ignore[call-arg]
+        (lambda: fi.normal(loc=1), "did you mean 'mean'"),  # type: ignore[call-arg]
+        (lambda: fi.uniform(minval=1), "did you mean 'low'"),  # type: ignore[call-arg]
+        (lambda: fi.xavier_normal(scale=1), "did you mean 'gain'"),  # type: ignore[call-arg]
+        (lambda: fi.he_normal(negative_slope=1), "did you mean 'a'"),  # type: ignore[call-arg]
+        (lambda: fi.eye(rows=3), "it takes gain;"),  # type: ignore[call-arg]
+        (lambda: fi.zeros(value=0), "it takes no arguments"),  # type: ignore[call-arg]
+    ],
+)
+def test_unknown_keywords_name_what_is_near(make: Callable[[], object], near: str) -> None:
+    with pytest.raises(TypeError, match=near):
+        make()
+
+
+def test_lists_in_errors_are_not_empty() -> None:
+    with pytest.raises(ValueError, match="there is none to choose from, got 'LL'"):
+        fi.parse("normal(std=LL)", {})
 
 
 @pytest.mark.parametrize("text", ["normal(stdd=1)", "normal(1, 2, 3)", "constant()", "constant", "normal(std='1')"])

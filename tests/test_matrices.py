@@ -21,9 +21,11 @@ from scipy import stats
 
 import fastinit as fi
 from fastinit.cli.main import cli
-from fastinit.initializers.factories import _FACTORIES
+from fastinit.initializers.base import FACTORIES
 from fastinit.initializers.matrices import Matrix, Places, Sparse
-from fastinit.io.checkpoint import Rule, Tensor, initialize
+from fastinit.io.checkpoint import initialize
+from fastinit.io.manifests import Tensor
+from fastinit.io.rules import Rule
 from tests import reference
 from tests.test_fill import DTYPES, assert_only_written, assert_same, placed
 
@@ -58,9 +60,9 @@ def made(shape: Sequence[int], init: fi.Initializer, dtype: Any = np.float32, se
 
 
 def test_every_matrix_is_tested_here() -> None:
-    assert {type(init.rule(whole_shape(init, [6] * axes))) for init, axes in INITS.values()} == set(Matrix.__args__)
+    assert {type(init.resolve(whole_shape(init, [6] * axes))) for init, axes in INITS.values()} == set(Matrix.__args__)
     for name in ("orthogonal", "delta_orthogonal", "eye", "dirac", "sparse"):
-        assert name in _FACTORIES
+        assert name in FACTORIES
         assert any(init.factory == name for init, _ in INITS.values())
 
 

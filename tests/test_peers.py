@@ -350,7 +350,7 @@ def test_fixed_values_and_matrices_of_jax() -> None:
         with pytest.raises(ValueError, match=r"."):
             theirs.delta_orthogonal()(key, shape)
         with pytest.raises(ValueError, match="delta_orthogonal"):
-            turned(fi.delta_orthogonal).rule(shape)
+            turned(fi.delta_orthogonal).resolve(shape)
 
 
 # Keras

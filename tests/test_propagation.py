@@ -18,7 +18,7 @@ from scipy.integrate import quad
 import fastinit as fi
 from bench.scenarios import SCENARIOS, main
 from fastinit.cli.main import cli
-from fastinit.initializers.connections import _GAINS, _SAME, gain
+from fastinit.initializers.gains import GAINS, SAME, gain
 from fastinit.initializers.quadrature import mean_square
 from fastinit.propagation.activations import _TABLE, moments, named
 from fastinit.propagation.mean_field import Given, Stack, _echo, _State, _step, predict, wandering
@@ -53,8 +53,8 @@ def test_a_wrong_initializer_is_flagged() -> None:
 
 
 def test_names_are_those_of_gain() -> None:
-    known = {name for name in _GAINS if not name.startswith("conv")}
-    assert {*NAMES, *_SAME} == known
+    known = {name for name in GAINS if not name.startswith("conv")}
+    assert {*NAMES, *SAME} == known
     with pytest.raises(ValueError, match="did you mean 'gelu'"):
         named("gellu")
     with pytest.raises(TypeError, match="pair of functions"):

@@ -346,7 +346,7 @@ def test_many_tensors_take_linear_time(tmp_path: Path) -> None:
 
 def test_unaligned_tensors_are_verified(tmp_path: Path) -> None:
     """Of a right file, whose header may have any length."""
-    from fastinit.verification.verifier import verify_tensors
+    from fastinit.verification.checkpoints import verify_tensors
 
     values = fi.array(20_000, fi.normal(), seed=0, name="w")
     entries = {

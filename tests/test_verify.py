@@ -21,10 +21,12 @@ from scipy import stats
 import fastinit as fi
 from fastinit.core.dtypes import dtype_of
 from fastinit.kernels import accumulators
+from fastinit.verification.checkpoints import shared_streams, verify_tensors
 from fastinit.verification.null_distribution import SIGMAS, null_of
+from fastinit.verification.report import holm
 from fastinit.verification.scan import flat
 from fastinit.verification.tests import Evidence, _tails
-from fastinit.verification.verifier import holm, shared_streams, verify, verify_tensors
+from fastinit.verification.verifier import verify
 
 Array = np.ndarray[Any, Any]
 
@@ -474,7 +476,13 @@ def test_the_table() -> None:
         ([1.0], NORMAL, {}, TypeError, "array must be an array, got list"),
         (np.zeros(3, np.int32), NORMAL, {}, TypeError, "array must be of float16, .* got dtype int32"),
         (np.zeros(3, ">f4"), NORMAL, {}, TypeError, "native byte order"),
-        (np.zeros(3), "normal", {}, TypeError, "init_or_law must be an initializer or a distribution, .* got 'normal'"),
+        (
+            np.zeros(3),
+            "normal",
+            {},
+            TypeError,
+            "must be an initializer or a distribution, .* got 'normal'",
+        ),
         (np.zeros((3, 3)), fi.orthogonal(), {}, TypeError, "has no distribution"),
         (np.zeros(3), NORMAL, {"alpha": 0}, ValueError, r"alpha must be in \(0, 1\), got 0"),
         (np.zeros(3), NORMAL, {"alpha": 1.0}, ValueError, "alpha must be in"),

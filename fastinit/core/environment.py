@@ -1,4 +1,4 @@
-"""The floating-point environment: values are computed under IEEE 754's default, whatever the calling thread is set to.
+"""Floating-point environment: values are computed under IEEE 754's default, whatever the calling thread is set to.
 
 A library that was linked with -ffast-math lets the thread that loads it flush subnormal numbers to zero, and fesetround
 changes every rounding: the environment is put right before anything is computed that decides a value, and put back.
@@ -19,7 +19,7 @@ _ONE, _LITTLE, _SMALLEST_NORMAL, _HALF = 1.0, 2.0**-55, 2.0**-1022, 0.5
 
 
 def is_default() -> bool:
-    """Return whether this thread rounds to nearest and keeps subnormal numbers.
+    """Test whether this thread rounds to nearest and keeps subnormal numbers.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def make_default() -> int:
 
 
 def _exchange(control: int) -> int:
-    """Set the processor's control register; return what it was."""
+    """Set the processor's control register; return its previous value."""
     return _register()[0](control)
 
 

@@ -49,12 +49,12 @@ def load(*names: str) -> None:
 
 
 def _compiler() -> Any:
-    """Numba's lock around all compilation; None where Numba is not imported."""
+    """Return Numba's lock around all compilation; None where Numba is not imported."""
     return getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
 
 
 def _finish() -> None:
-    """Before a fork: an import waits for the thread that is at it, and a lock for its owner."""
+    """Wait, before a fork, for imports that threads are at, and for the owner of the lock."""
     for thread in list(_loading):
         with suppress(RuntimeError):  # not started yet, or this one
             thread.join()
@@ -68,13 +68,13 @@ def _finish() -> None:
 
 
 def _go_on() -> None:
-    """In the parent, and in the child."""
+    """Release the lock, in the parent and in the child."""
     if (compiler := _compiler()) and compiler.is_locked():
         compiler._lock.release()
 
 
 def _forget() -> None:
-    """In the child of a fork that waited in vain: whoever has the lock does not exist there."""
+    """Replace the lock in the child of a fork that waited in vain: its owner does not exist there."""
     if (compiler := _compiler()) and not compiler.is_locked():
         compiler._lock = threading.RLock()
     else:

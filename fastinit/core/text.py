@@ -1,4 +1,4 @@
-"""Text of others in text of ours: quoted in one short line, with nothing in it that a terminal would obey."""
+"""Text for people: that of others quoted in one short line, with nothing in it that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def quoted(value: object) -> str:
         text = f"<{type(value).__name__}>"
     text = printable(text)
     return text if len(text) <= QUOTED else text[:QUOTED] + "..."
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes as text, to four digits.
+
+    Examples
+    --------
+    >>> size_text(40), size_text(12_346), size_text(6_400_000), size_text(1.5e9)
+    ('40 B', '12.35 kB', '6.4 MB', '1.5 GB')
+    """
+    unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= u), (1, "B"))
+    return f"{size / unit:.4g} {name}" if size < 1e12 else f"{size / unit:.0f} {name}"
 
 
 def say(line: str) -> None:

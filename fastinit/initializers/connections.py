@@ -1,15 +1,13 @@
-"""How many inputs and outputs a weight connects, and how much a nonlinearity shrinks what passes."""
+"""Fans: the numbers of inputs and outputs that a weight connects, by the layout of its axes."""
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from fastinit.core.keys import check_flag, check_integer, check_real, check_shape
+from fastinit.core.checks import check_choice, check_flag, check_integer, check_shape
 from fastinit.core.text import quoted
-from fastinit.initializers.quadrature import mean_square
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
@@ -21,7 +19,7 @@ class Fans(NamedTuple):
     fan_out: float
 
     def reduce(self, mode: str) -> float:
-        """One number of the two: ``fan_in``, ``fan_out``, their mean or their geometric mean.
+        """Return one number of the two: ``fan_in``, ``fan_out``, their mean or their geometric mean.
 
         Examples
         --------
@@ -37,18 +35,8 @@ class Fans(NamedTuple):
         }[check_choice("mode", mode, MODES)]
 
 
-def check_choice(argument: str, value: Any, allowed: Iterable[str]) -> str:
-    """The value, if it is allowed; else an error that lists the choices and the nearest name."""
-    choices = tuple(allowed)
-    if value in choices:
-        return str(value)
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f"; did you mean {quoted(near[0])}?" if near else ""
-    raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {quoted(value)}{hint}")
-
-
 def check_layout(layout: str) -> str:
-    """The layout, if it can describe a weight.
+    """Return the layout if it can describe a weight.
 
     Raises
     ------
@@ -72,7 +60,7 @@ def check_layout(layout: str) -> str:
 
 
 def axes_of(shape: Sequence[int], layout: str) -> str:
-    """The layout's letter for every axis of a shape, a dot for those of ``...``.
+    """Return the layout's letter for every axis of a shape, a dot for those of ``...``.
 
     Raises
     ------
@@ -93,7 +81,7 @@ def axes_of(shape: Sequence[int], layout: str) -> str:
 
 
 def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transposed: bool = False) -> Fans:
-    """The fans of a weight: inputs of one output unit, and outputs of one input unit.
+    """Return the fans of a weight: inputs of one output unit, and outputs of one input unit.
 
     With F the product of the receptive field, o that of the output axes and i that of the input axes (1 without any),
     fan_in = i F and fan_out = o F / groups. The axes of stacked weights count in neither.
@@ -123,7 +111,7 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
       channels and ``mode="fan_out"`` a std 8 times too small.
     - Keras's depthwise layer: Keras takes c for inputs and m for outputs, but an output sees a single channel: its std
       is sqrt(c) times too small.
-    - transposed: torch and Keras read such a weight like a forward one, which swaps the fans.
+    - transposed: torch and Keras read its weight like a forward one, which swaps the fans.
     - stacked and attention weights: torch and Keras take them for convolutions, whose axes beside two are a receptive
       field, so that the fans belong to no output. JAX is right if it is told ``in_axis``, ``out_axis`` and
       ``batch_axis``, and Keras's EinsumDense tells its initializer the axes.
@@ -175,102 +163,3 @@ def fans(shape: Sequence[int], layout: str = "OI...", groups: int = 1, transpose
         raise ValueError(f"groups must divide the {outputs} channels of shape {tuple(shape)}, got {groups}")
     fan_in, fan_out = float(inputs * field), float(outputs // groups * field)
     return Fans(fan_out, fan_in) if transposed else Fans(fan_in, fan_out)
-
-
-# Names that frameworks give the same function
-_SAME = {
-    "swish": "silu",
-    "hardswish": "hard_swish",
-    "hardsigmoid": "hard_sigmoid",
-    "hardtanh": "hard_tanh",
-    "logsigmoid": "log_sigmoid",
-}
-_GAINS = {
-    # torch's table; literals as those below, since what is computed here would be rounded as the importing thread does
-    "linear": 1.0,
-    "conv1d": 1.0,
-    "conv2d": 1.0,
-    "conv3d": 1.0,
-    "conv_transpose1d": 1.0,
-    "conv_transpose2d": 1.0,
-    "conv_transpose3d": 1.0,
-    "sigmoid": 1.0,
-    "tanh": 1.6666666666666667,
-    "relu": 1.4142135623730951,
-    "leaky_relu": 1.4142135623730951,  # with a slope of 0
-    "selu": 0.75,
-    # exact, by mpmath; literals, since they decide values, and a library's tanh differs between processors
-    "celu": 1.2451983007007066,
-    "elu": 1.2451983007007066,
-    "gelu": 1.5335304411955352,
-    "gelu_tanh": 1.533580521666147,
-    "hard_sigmoid": 1.8978404247295589,
-    "hard_swish": 1.7366572127665416,
-    "hard_tanh": 1.3920361404483098,
-    "log_sigmoid": 1.0418668355353017,
-    "mish": 1.486847581273208,
-    "quick_gelu": 1.5394587622988315,
-    "relu6": 1.4142135650950737,
-    "silu": 1.676532470331091,
-    "softplus": 1.0418668355353017,
-    "softsign": 2.3375333631085397,
-    "squared_relu": 0.816496580927726,
-    "tanhshrink": 2.3383675301021215,
-}
-_GAINS |= {alias: _GAINS[name] for alias, name in _SAME.items()}
-
-
-def gain(nonlinearity: str | Callable[[float], Any], param: float | None = None) -> float:
-    """The factor by which weights are scaled up to make good for a nonlinearity.
-
-    For a function f, and for the names that are not in torch's table, it is exact: g = 1 / sqrt(E[f(z)**2]) with a
-    standard normal z, so that E[(g f(z))**2] = 1. A weight of std g / sqrt(fan_in) then keeps the mean square of the
-    activations from layer to layer (He et al. 2015, section 2.2, for any f).
-
-    For the names of ``torch.nn.init.calculate_gain`` it is torch's value to the digit: linear, convolutions and sigmoid
-    1; tanh 5/3; relu sqrt(2); leaky_relu sqrt(2 / (1 + a**2)); selu 3/4. Those of linear, relu and leaky_relu are exact
-    as well. The others are conventions: tanh's 5/3 is not derived from a mean square; exact is 1.5925374197, and 5/3
-    lets activations grow until saturation holds them. selu's 3/4 gives up some of the self-normalizing property, which
-    needs exactly 1, for stability; sigmoid's 1 ignores that E[sigmoid(z)**2] is 0.293 (exact: 1.8462285453). To have
-    the exact value give the function: ``gain(np.tanh)``.
-
-    Parameters
-    ----------
-    nonlinearity
-        A name: torch's table, or celu and elu (alpha 1), gelu, gelu_tanh (its approximation by tanh), hard_sigmoid and
-        hard_swish (by relu6(x + 3) / 6), hard_tanh, log_sigmoid, mish, quick_gelu (x sigmoid(1.702 x)), relu6, silu or
-        swish, softplus, softsign, squared_relu, tanhshrink. Or a function of one float, which is integrated to a
-        relative 1e-8 or better: it must compute in float64, and may have kinks and jumps, but none closer together than
-        some 1/100.
-    param
-        The slope of leaky_relu; nothing else takes one.
-
-    Raises
-    ------
-    TypeError
-        If the nonlinearity is neither a name nor a function, or the function returns no real number.
-    ValueError
-        For a name that is not in the table, a slope that is not finite, or a function that is not finite, that is 0
-        almost everywhere, or whose mean square does not exist.
-
-    Examples
-    --------
-    >>> round(gain("leaky_relu", 0.2), 6)
-    1.38675
-    >>> round(gain(lambda z: abs(z)), 9)
-    1.0
-    """
-    slope = 0.01 if param is None else check_real("param, the slope of leaky_relu,", param)
-    if callable(nonlinearity):
-        square = mean_square(nonlinearity)
-        if square < 2.0**-1022:
-            raise ValueError(
-                f"a function that vanishes has no gain: E[f(z)**2] = {square} for f = {quoted(nonlinearity)}"
-            )
-        return 1 / math.sqrt(square)
-    if not isinstance(nonlinearity, str):
-        raise TypeError(f"nonlinearity must be a name or a function, got {quoted(nonlinearity)}")
-    value = _GAINS[check_choice("nonlinearity", nonlinearity, _GAINS)]
-    if nonlinearity != "leaky_relu":
-        return value
-    return math.sqrt(2 / (1 + slope * slope))

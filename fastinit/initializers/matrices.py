@@ -1,7 +1,7 @@
 """Tensors without a distribution of their elements: those of orthogonal, delta_orthogonal, eye, dirac and sparse.
 
-Each is a small value that can make any region of its tensor, from the same counter streams as the distributions' draws.
-What it draws it asks of a `Source`, which `fastinit.fill` provides.
+Each is a small value that can make any region of its tensor, from the counter streams of the distributions' draws.
+Draws come from a `Source`, which `fastinit.fill` provides.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastinit.core.arrays import Array
 from fastinit.distributions import Constant, Distribution, Normal
 
-Array = np.ndarray[Any, Any]
 Places = Sequence[int]
 
 PIECE_BYTES = 8 << 20  # of a tensor that needs no memory but itself
-KEY_BYTES = 32 << 20  # what the keys of all threads may take together
+KEY_BYTES = 32 << 20  # of the keys of all threads together
 BYTES_PER_KEY = 16  # the key, its rank with the row, and masks
 
 
@@ -36,7 +36,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """A weight that is orthogonal as a matrix (outputs, all else), or as such a matrix at the centre of its field."""
+    """A weight that is orthogonal as a matrix (outputs, all else), or at the centre of its field."""
 
     shape: tuple[int, ...]
     gain: float
@@ -47,15 +47,15 @@ class Orthogonal:
 
     @property
     def elements(self) -> Distribution:
-        """What must fit the dtype: no element is larger."""
+        """Return the distribution that must fit the dtype: no element is larger."""
         return Constant(self.gain)
 
     def cut(self, out: Array, threads: int) -> tuple[int, int]:
-        """An axis, and how far along it one piece of the work goes: one weight of a stack."""
+        """Return an axis, and the length along it of one piece of work: one weight of a stack."""
         return (self.axes.index("N"), 1) if "N" in self.axes else (0, out.shape[0])
 
     def room(self, out: Array, threads: int) -> int:
-        """Bytes that are needed beside the array: normals, and in float64 the matrix that is made of them."""
+        """Return the bytes needed beside the array: normals, and in float64 the matrix that is made of them."""
         sizes = self._box([0] * out.ndim, [0] * out.ndim)[1]
         return math.prod(sizes) * (8 if out.dtype == np.float64 else 4 + 8)
 
@@ -75,7 +75,7 @@ class Orthogonal:
                 out[here] = values
 
     def _box(self, offset: Places, place: Places) -> tuple[list[int], list[int]]:
-        """Where the values lie of the weight that ``place`` in the region belongs to: the first one, and how many."""
+        """Return the origin and the sizes of the values of the weight that ``place`` in the region belongs to."""
         origin, sizes = [0] * len(self.shape), list(self.shape)
         for k, axis in enumerate(self.axes):
             if axis == "N":
@@ -87,7 +87,7 @@ class Orthogonal:
     def _one(
         self, out: Array, offset: Places, place: Places, source: Source
     ) -> tuple[tuple[slice, ...], Array] | tuple[None, None]:
-        """One weight of the stack, as a part of the region and the values there; None if the region has none of it."""
+        """Return one weight of the stack: its part of the region and the values there, None if it has none there."""
         origin, sizes = self._box(offset, place)
         here, there = _overlap(origin, sizes, offset, out.shape)
         if here is None:
@@ -108,7 +108,7 @@ class Orthogonal:
 def _overlap(
     origin: Places, sizes: Places, offset: Places, shape: Places
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]] | tuple[None, None]:
-    """The part of a box that lies in a region, as slices of the region and of the box; None if there is none."""
+    """Return the part of a box that lies in a region, as slices of region and box; None if there is none."""
     low = [max(a, b) for a, b in zip(origin, offset, strict=True)]
     high = [min(a + m, b + n) for a, m, b, n in zip(origin, sizes, offset, shape, strict=True)]
     if any(a >= b for a, b in zip(low, high, strict=True)):
@@ -121,7 +121,7 @@ def _overlap(
 
 
 def _orthonormal(normals: Array, gain: float) -> Array:
-    """Rows that are orthonormal times ``gain``, from as many or more columns of normals: float64, made in its place.
+    """Return rows that are orthonormal times ``gain``, in float64, from normals with no fewer columns than rows.
 
     Householder's QR of the transpose. LAPACK's R has a diagonal of either sign, by a rule that depends on the data, and
     Q alone is not Haar-distributed: with R's signs moved into Q it is (Mezzadri 2007, section 4).
@@ -154,15 +154,15 @@ class Identity:
 
     @property
     def elements(self) -> Distribution:
-        """What must fit the dtype."""
+        """Return the distribution that must fit the dtype."""
         return Constant(self.gain)
 
     def room(self, out: Array, threads: int) -> int:
-        """Bytes that are needed beside the array: none to speak of."""
+        """Return the bytes needed beside the array: none to speak of."""
         return 0
 
     def cut(self, out: Array, threads: int) -> tuple[int, int]:
-        """An axis, and how far along it one piece of the work goes."""
+        """Return an axis, and the length along it of one piece of work."""
         axis = int(np.argmax(out.shape))
         return axis, max(1, out.shape[axis] * PIECE_BYTES // out.nbytes)
 
@@ -184,7 +184,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Sparse:
-    """A normal matrix with so many zeros in each column, where the keys are smallest."""
+    """A normal matrix whose columns are zero where the keys are smallest, each in `zeros` places."""
 
     shape: tuple[int, ...]
     std: float
@@ -199,21 +199,21 @@ class Sparse:
 
     @property
     def elements(self) -> Distribution:
-        """What must fit the dtype."""
+        """Return the distribution that must fit the dtype."""
         return Normal(0.0, self.std)
 
     @property
     def zeros(self) -> int:
-        """How many zeros a column has: ceil(sparsity * rows) of the decimal number that sparsity is written as."""
+        """Return the zeros of a column: ceil(sparsity * rows) of the decimal number that sparsity is written as."""
         return math.ceil(Fraction(repr(self.sparsity)) * self.shape[self.axes.index("O")])
 
     def room(self, out: Array, threads: int) -> int:
-        """Bytes that are needed beside the array: the keys of what all threads make at once."""
+        """Return the bytes needed beside the array: the keys of the columns that all threads make at once."""
         axis, columns = self.cut(out, threads)
         return threads * min(columns, int(out.shape[axis])) * self.shape[self.axes.index("O")] * BYTES_PER_KEY
 
     def cut(self, out: Array, threads: int) -> tuple[int, int]:
-        """An axis, and how far along it one piece of the work goes: so many columns."""
+        """Return an axis, and the length along it of one piece of work: some columns."""
         rows = self.shape[self.axes.index("O")]
         return self.axes.index("I"), max(1, KEY_BYTES // threads // (BYTES_PER_KEY * rows))
 
@@ -236,7 +236,7 @@ class Sparse:
 
 
 def _ranks(keys: Array, first: int) -> Array:
-    """Keys with their rows behind them, so that no two are equal."""
+    """Return keys with their rows behind them, so that no two are equal."""
     ranks = keys.astype(np.uint64)
     ranks <<= np.uint64(32)
     ranks |= np.arange(first, first + keys.shape[1], dtype=np.uint64)
@@ -244,7 +244,7 @@ def _ranks(keys: Array, first: int) -> Array:
 
 
 def rounded(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Float64 values as a dtype's: rounded to float32 first for those of 16 bits, as every value of theirs is."""
+    """Round float64 values to a dtype, of 16 bits by way of float32, as every value of theirs is."""
     return values.astype(dtype if dtype == np.float64 else np.float32, copy=False).astype(dtype, copy=False)
 
 

@@ -1,4 +1,4 @@
-"""The mean square of a function of a standard normal, by quadrature that finds kinks and jumps by itself."""
+"""Mean square of a function of a standard normal, by quadrature that finds kinks and jumps by itself."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _RULE = (
 )
 _ROOT_TWO_PI = 2.5066282746310002
 _END = 38  # beyond it the density underflows
-_PANELS = 4  # to a unit, before any is halved: what is narrower than some 1/100 may fall between the points
+_PANELS = 4  # to a unit, before any is halved: a feature narrower than some 1/100 may fall between the points
 _HALVINGS = 60  # of a panel: to the last bit of a place
 _MOST = 5000  # panels
 _EACH, _ALL = 1e-14, 1e-10  # errors allowed, relative to the whole: of a panel that is not halved, and of all together
 
 
 def mean_square(f: Callable[[float], Any]) -> float:
-    """E[f(z)**2] for a standard normal z, to 1e-10 relative, kinks and jumps included.
+    """Return E[f(z)**2] for a standard normal z, to 1e-10 relative, kinks and jumps included.
 
     Panels of a quarter are halved wherever Gauss-Kronrod's two rules disagree, so that a jump is closed in on from both
     sides. The points are finite and lie in (-38, 38), none on a multiple of 1/4.
@@ -77,7 +77,7 @@ def mean_square(f: Callable[[float], Any]) -> float:
 
 
 def _panel(f: Callable[[float], Any], low: float, high: float) -> tuple[float, float]:
-    """The integral of f**2 and the density over a panel, and the difference of the two rules."""
+    """Return the integral of f**2 and the density over a panel, and the difference of the two rules."""
     centre, half = (low + high) / 2, (high - low) / 2
     kronrod = gauss = 0.0
     for node, weight, coarse in _RULE:
@@ -91,7 +91,7 @@ def _panel(f: Callable[[float], Any], low: float, high: float) -> tuple[float, f
 
 
 def _value(f: Callable[[float], Any], z: float) -> float:
-    """One value of f, checked."""
+    """Return one value of f, checked."""
     import numpy as np
 
     with np.errstate(all="ignore"):
@@ -108,5 +108,5 @@ def _value(f: Callable[[float], Any], z: float) -> float:
 
 
 def _named(f: Callable[[float], Any]) -> str:
-    """What an error calls a function."""
+    """Return the name of a function for errors."""
     return str(getattr(f, "__name__", f))

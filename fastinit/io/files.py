@@ -16,11 +16,11 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from fastinit.core.text import printable, quoted
+from fastinit.core.text import printable, quoted, size_text
 
 try:
     import fcntl
-except ImportError:  # where there are no such locks, nothing is known to be abandoned, and nothing is removed
+except ImportError:  # without these locks nothing is known to be abandoned, and nothing is removed
     fcntl = None  # type: ignore[assignment]
 
 _KINDS = (
@@ -35,12 +35,12 @@ _ENDING = r"\.[0-9a-f]{16}\.partial"
 
 
 def check_regular(path: str | Path) -> os.stat_result:
-    """What the file system knows of a file, if it is a regular one.
+    """Return the file system's record of a file, if it is a regular one.
 
     Raises
     ------
     OSError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If it is a folder, a device, a FIFO or a socket: opening one may block, or do something.
     """
@@ -58,7 +58,7 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def read_text(path: str | Path, limit: int) -> str:
-    """The UTF-8 text of a regular file of up to ``limit`` bytes."""
+    """Return the UTF-8 text of a regular file of up to ``limit`` bytes."""
     with open_regular(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -67,12 +67,12 @@ def read_text(path: str | Path, limit: int) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text, strictly: without NaN, and no key twice in an object.
+    """Return the value of a JSON text, strictly: without NaN, and no key twice in an object.
 
     Raises
     ------
     ValueError
-        If it is no such text, or nested too deeply.
+        If it is anything else, or nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number, parse_int=_integer)
@@ -100,7 +100,7 @@ def _integer(text: str) -> int | float:
 def complete_file(
     path: str | Path, header: bytes, size: int, *, sync: bool = True
 ) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """A new file of ``header`` and ``size`` bytes, the latter mapped into memory to be written.
+    """Make a new file of ``header`` and ``size`` bytes, the latter mapped into memory to be written.
 
     It is made beside ``path`` as ``.NAME.<16 hexadecimal digits>.partial`` and gets its own name only when the block
     ends without an exception; else nothing is left. What was there under its name keeps its mode, and its owner where
@@ -110,7 +110,7 @@ def complete_file(
     Parameters
     ----------
     path, header, size
-        The file, what it begins with, and how many bytes follow.
+        The file, its first bytes, and the count of the bytes that follow.
     sync
         Whether to wait until the disk has the file before it gets its name, and the name thereafter: without, a crash
         of the machine shortly after may leave an incomplete file.
@@ -166,16 +166,16 @@ def complete_file(
 
 @contextmanager
 def _naming(path: str | Path, size: int) -> Iterator[None]:
-    """Name the file that was asked for in what goes wrong, not the partial one."""
+    """Name the file that was asked for in errors, not the partial one."""
     try:
         yield
     except OSError as error:
-        wanted = f"{printable(str(path))}, {size / 1e9:.3g} GB"
+        wanted = f"{printable(str(path))}, {size_text(size)}"
         raise OSError(error.errno, f"cannot write {wanted}: {error.strerror}") from None
 
 
 def _create(partial: str, old: os.stat_result | None) -> int:
-    """A new file, locked so that it is not taken for an abandoned one, with the mode and owner of the old one."""
+    """Create a file, locked so that it is not taken for an abandoned one, with the mode and owner of the old one."""
     while True:
         mode = 0o666 if old is None else 0o600  # the first less the umask, as everywhere
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

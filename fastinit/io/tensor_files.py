@@ -1,4 +1,4 @@
-"""The tensors of .npy, .npz and .safetensors files, mapped into memory; what is not exactly such a file is refused."""
+"""Tensors of .npy, .npz and .safetensors files, mapped into memory; all else in a file is refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from typing import IO, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from fastinit.core.arrays import Array
 from fastinit.core.dtypes import dtype_of
-from fastinit.core.text import QUOTED, printable, quoted
+from fastinit.core.text import QUOTED, printable, quoted, size_text
 from fastinit.io.files import open_regular, parse_json, reserve
 
 CODES = {  # how safetensors names a dtype, in the order in which tensors are laid out: the widest first
@@ -37,7 +38,7 @@ CODES = {  # how safetensors names a dtype, in the order in which tensors are la
     "bool": "BOOL",
 }
 _NAMES = {code: name for name, code in CODES.items()}
-_OTHERS = {  # bits an element of what safetensors has besides
+_OTHERS = {  # bits an element of the other dtypes of safetensors
     "C64": 64,
     "F8_E4M3": 8,
     "F8_E4M3FNUZ": 8,
@@ -55,8 +56,6 @@ _INFLATION = 1032  # deflate takes two bits for 258 bytes at least
 _ALIGNED = 64
 _LOCAL = struct.Struct("<26xHH")  # the head of a zip file's member ends with the lengths of a name and of extras
 
-Array = np.ndarray[Any, Any]
-
 
 class Opened(NamedTuple):
     """A file's tensors by name, and the reasons of those that cannot be looked at."""
@@ -66,7 +65,7 @@ class Opened(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where an array lies in a file."""
+    """Place of an array in a file."""
 
     start: int
     shape: tuple[int, ...]
@@ -79,18 +78,18 @@ class _Place(NamedTuple):
 
 
 class _UnfitError(Exception):
-    """What is wrong with a file."""
+    """Fault of a file."""
 
 
 def open_tensors(path: str | Path) -> Opened:
-    """The tensors of a .npy, .npz or .safetensors file, mapped into memory to be read: bfloat16 too.
+    """Return the tensors of a .npy, .npz or .safetensors file, mapped into memory to be read: bfloat16 too.
 
     Compressed members of an .npz are unpacked into a temporary file without a name, and that is mapped.
 
     Raises
     ------
     ValueError
-        If the name ends in nothing of these, or the file is no such file, whole and with nothing else in it.
+        If the name ends otherwise, or the file is not of that format, whole and with nothing else in it.
     OSError
         If it cannot be read, or not be unpacked for lack of space.
     """
@@ -106,7 +105,7 @@ def open_tensors(path: str | Path) -> Opened:
 
 
 def _npy(file: BinaryIO) -> Opened:
-    """The array of a .npy file, under the file's name."""
+    """Return the array of a .npy file, under the file's name."""
     size = _size(file)
     place = _array_header(file, size)
     if trailing := size - place.start - place.nbytes:
@@ -114,16 +113,16 @@ def _npy(file: BinaryIO) -> Opened:
     return _collect(_mapped(file), {Path(file.name).stem: place})
 
 
-def _array_header(stream: IO[bytes], size: int) -> _Place:
-    """What the head of an array in NumPy's format says, if the array fits into so many bytes."""
+def _array_header(source: IO[bytes], size: int) -> _Place:
+    """Return the place that the head of an array in NumPy's format gives, if the array fits into ``size`` bytes."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old headers, and of odd Python in them
-            version = np.lib.format.read_magic(stream)
+            version = np.lib.format.read_magic(source)
             if version not in readers:  # 3.0 is for arrays with named fields
                 raise ValueError(f"version {version} of the format, known are 1.0 and 2.0")
-            shape, fortran, dtype = readers[version](stream)
+            shape, fortran, dtype = readers[version](source)
     except (OSError, zlib.error, zipfile.BadZipFile):
         raise
     except Exception as error:  # a header is evaluated as Python, and almost anything can come of that
@@ -132,14 +131,14 @@ def _array_header(stream: IO[bytes], size: int) -> _Place:
         raise _UnfitError("it holds Python objects, which are not loaded")
     if not all(type(length) is int and 0 <= length < 1 << 63 for length in shape):
         raise _UnfitError(f"no array, its shape is {quoted(shape)}")
-    place = _Place(stream.tell(), shape, dtype, "F" if fortran else "C")
+    place = _Place(source.tell(), shape, dtype, "F" if fortran else "C")
     if place.start + place.nbytes > size:
         raise _UnfitError(f"an array of {place.nbytes} bytes cannot be in {size}")
     return place
 
 
 def _npz(file: BinaryIO) -> Opened:
-    """The arrays of a .npz file: those stored as they are mapped in place, and the unpacked ones."""
+    """Return the arrays of a .npz file: those stored as they are mapped in place, and the unpacked ones."""
     stored: dict[str, _Place] = {}
     packed: dict[str, _Place] = {}
     skipped: dict[str, str] = {}
@@ -165,12 +164,12 @@ def _npz(file: BinaryIO) -> Opened:
 
 
 @contextmanager
-def _faults(what: str) -> Iterator[None]:
-    """Say what is wrong with a zip file or its member, in whichever way that shows."""
+def _faults(place: str) -> Iterator[None]:
+    """Raise one kind of error for every fault of a zip file or its member."""
     try:
         yield
     except _UnfitError as error:
-        raise _UnfitError(str(error) if str(error).startswith("member ") else f"{what}: {error}") from None
+        raise _UnfitError(str(error) if str(error).startswith("member ") else f"{place}: {error}") from None
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -182,49 +181,49 @@ def _faults(what: str) -> Iterator[None]:
         RuntimeError,  # encrypted, or a feature of zip files that Python has not
         ValueError,
     ) as error:
-        raise _UnfitError(f"{what}: {printable(str(error) or type(error).__name__)[:QUOTED]}") from None
+        raise _UnfitError(f"{place}: {printable(str(error) or type(error).__name__)[:QUOTED]}") from None
 
 
 def _stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: BinaryIO) -> _Place:
-    """Where the array of a member without compression lies in the file, after its checksum has been compared."""
+    """Return the place in the file of an uncompressed member's array, after its checksum has been compared."""
     head = os.pread(file.fileno(), _LOCAL.size, member.header_offset)
-    with archive.open(member) as stream:  # compares the local header with the directory
+    with archive.open(member) as source:  # compares the local header with the directory
         start = member.header_offset + sum(_LOCAL.unpack(head), _LOCAL.size)
         if member.compress_size != member.file_size or start + member.file_size > _size(file):
             raise ValueError(f"it is said to have {member.file_size} bytes, and has not")
-        place = _array_header(stream, member.file_size)
-        for _ in _data(stream, place, member):
+        place = _array_header(source, member.file_size)
+        for _ in _data(source, place, member):
             pass
     return place._replace(start=start + place.start)
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, unpacked: IO[bytes]) -> _Place:
-    """Where the array of a compressed member lies in the file that it is unpacked into."""
+    """Unpack the array of a compressed member, and return its place in the unpacked file."""
     if member.file_size > _INFLATION * member.compress_size:
         raise ValueError(f"{member.compress_size} bytes cannot be {member.file_size} compressed ones")
-    with archive.open(member) as stream:
-        place = _array_header(stream, member.file_size)
+    with archive.open(member) as source:
+        place = _array_header(source, member.file_size)
         start = -(-unpacked.tell() // _ALIGNED) * _ALIGNED
         try:
             if place.nbytes:
                 reserve(unpacked.fileno(), start + place.nbytes)
             unpacked.seek(start)
-            for chunk in _data(stream, place, member):
+            for chunk in _data(source, place, member):
                 unpacked.write(chunk)
         except OSError as error:
             wanted = (
-                f"unpack {place.nbytes / 1e9:.3g} GB of {printable(str(archive.filename))} in {tempfile.gettempdir()}"
+                f"unpack {size_text(place.nbytes)} of {printable(str(archive.filename))} in {tempfile.gettempdir()}"
             )
             raise OSError(error.errno, f"cannot {wanted}: {error.strerror}") from None
     return place._replace(start=start)
 
 
-def _data(stream: IO[bytes], place: _Place, member: zipfile.ZipInfo) -> Iterator[bytes]:
-    """What follows the header of a member: exactly its array, with the right checksum, which reading compares."""
+def _data(source: IO[bytes], place: _Place, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Yield the bytes behind a member's header: exactly its array, with the right checksum, which reading compares."""
     if trailing := member.file_size - place.start - place.nbytes:
         raise ValueError(f"{trailing} bytes follow its array")
     left = place.nbytes
-    while chunk := stream.read(_CHUNK):
+    while chunk := source.read(_CHUNK):
         left -= len(chunk)
         yield chunk
     if left:
@@ -232,7 +231,7 @@ def _data(stream: IO[bytes], place: _Place, member: zipfile.ZipInfo) -> Iterator
 
 
 def _safetensors(file: BinaryIO) -> Opened:
-    """The tensors of a safetensors file: as its own library has it, and without what the format's text forbids.
+    """Return the tensors of a safetensors file: as its own library, and without what the format's text forbids.
 
     https://huggingface.co/docs/safetensors: no duplicate keys, nothing before the header's ``{``, three keys a tensor.
     """
@@ -271,7 +270,7 @@ def _safetensors(file: BinaryIO) -> Opened:
 
 
 def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]]:
-    """The dtype, shape and offsets of a tensor in a safetensors header, which must agree."""
+    """Return the dtype, shape and offsets of a tensor in a safetensors header, which must agree."""
     place = f"tensor {quoted(name)}"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{place} must be an object with dtype, shape and data_offsets, got {quoted(entry)}")
@@ -293,7 +292,7 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]
 
 
 def product(sizes: Iterable[int], limit: int) -> int | None:
-    """The product, or None where it reaches the limit on the way.
+    """Return the product, or None where it reaches the limit on the way.
 
     Examples
     --------
@@ -313,14 +312,14 @@ def _size(file: IO[bytes]) -> int:
 
 
 def _mapped(file: IO[bytes]) -> Array:
-    """The bytes of a file, to be read; the mapping outlives the file object."""
+    """Return the bytes of a file, to be read; the mapping outlives the file object."""
     if _size(file) == 0:
         return np.empty(0, np.uint8)
     return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def _collect(data: Array, places: Mapping[str, _Place]) -> Opened:
-    """The arrays at these places of a file, as far as NumPy and `verify` know such arrays."""
+    """Return the arrays at these places of a file, as far as NumPy and `verify` know their kinds."""
     arrays: dict[str, Array] = {}
     skipped: dict[str, str] = {}
     for name, place in places.items():

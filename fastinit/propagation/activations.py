@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastinit.core.arrays import Array
+from fastinit.core.checks import check_choice
 from fastinit.core.keys import check_real
 from fastinit.core.text import quoted
-from fastinit.distributions import Array
-from fastinit.initializers.connections import _SAME, check_choice
+from fastinit.initializers.gains import SAME
 
 Function = Callable[[Array], Array]
 
@@ -33,16 +34,16 @@ class Activation:
     kinks: tuple[float, ...] = (0.0,)
 
 
-class Moments(NamedTuple):
-    """What a layer does to z, a normal of some mean and standard deviation."""
+class ActivationMoments(NamedTuple):
+    """Moments of f(z) and f'(z) for z, a normal of some mean and standard deviation."""
 
     mean: float  # of f(z)
     square: float  # the mean of f(z)**2
     cube: float  # that of f(z)**3
     slope_square: float  # that of f'(z)**2
     flatness: float  # the mean of f(z)**4 over that of f(z)**2, squared
-    central_flatness: float  # the same of f(z) - mean
-    slope_flatness: float  # the same of f'(z)
+    central_flatness: float  # that of f(z) - mean
+    slope_flatness: float  # that of f'(z)
     pull: float  # with d = z - its mean: the means of d f'(z),
     pull_f: float  # of d f'(z) f(z),
     pull_square: float  # and of (d f'(z))**2
@@ -51,12 +52,12 @@ class Moments(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """Of f(z); rounding may not make it negative."""
+        """Return the variance of f(z), which rounding may not make negative."""
         return max(self.square - self.mean * self.mean, 0.0)
 
 
-def moments(activation: Activation, mean: float, std: float) -> Moments:
-    """The exact moments, by Gauss and Legendre's rule on panels that end at the kinks.
+def moments(activation: Activation, mean: float, std: float) -> ActivationMoments:
+    """Return the exact moments, by Gauss and Legendre's rule on panels that end at the kinks.
 
     Panels are half a standard deviation wide, and shrink towards z = 0 as far as a tenth of a unit of z, where
     saturating functions bend: so they resolve a bend far narrower than z is wide. Polynomials aside, the relative error
@@ -74,7 +75,7 @@ def moments(activation: Activation, mean: float, std: float) -> Moments:
         average, pull = float(weights @ f), std * u * slope
         square, flatness = _squares(f, weights)
         slope_square, slope_flatness = _squares(slope, weights)
-        return Moments(
+        return ActivationMoments(
             mean=average,
             square=square,
             cube=float(weights @ f**3),
@@ -91,7 +92,7 @@ def moments(activation: Activation, mean: float, std: float) -> Moments:
 
 
 def _squares(values: Array, weights: Array) -> tuple[float, float]:
-    """The mean square, and the mean fourth power over its square: 1 where all vanish."""
+    """Return the mean square, and the mean fourth power over its square: 1 where all vanish."""
     square = float(weights @ (values * values))
     if not square:
         return 0.0, 1.0
@@ -99,7 +100,7 @@ def _squares(values: Array, weights: Array) -> tuple[float, float]:
 
 
 def _grid(mean: float, std: float, kinks: tuple[float, ...]) -> tuple[Array, Array]:
-    """Points of a standard normal u, and their probabilities."""
+    """Return points of a standard normal u, and their probabilities."""
     bends = [sign * 2.0**k for k in range(-3, 7) for sign in (-1, 1)]
     places = [(z - mean) / std for z in (*kinks, *bends)] if std > 0 else []
     ends = np.unique([*np.linspace(-_END, _END, 49), *(u for u in places if abs(u) < _END)])
@@ -111,7 +112,7 @@ def _grid(mean: float, std: float, kinks: tuple[float, ...]) -> tuple[Array, Arr
 
 @functools.cache
 def _rule() -> tuple[Array, Array]:
-    """Gauss and Legendre's nodes and weights."""
+    """Return Gauss and Legendre's nodes and weights."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     return nodes, weights
 
@@ -123,7 +124,7 @@ def _sigmoid(z: Array) -> Array:
 
 
 def _phi(z: Array) -> Array:
-    """The normal distribution function."""
+    """Return the normal distribution function."""
     from scipy.special import ndtr
 
     return np.asarray(ndtr(z))
@@ -134,7 +135,7 @@ def _density(z: Array) -> Array:
 
 
 def _above(z: Array) -> Array:
-    """1 where z > 0, else 0, in the kind of z."""
+    """Return 1 where z > 0, else 0, in the dtype of z."""
     return (z > 0).astype(z.dtype)
 
 
@@ -204,7 +205,7 @@ _TABLE: dict[str, tuple[Function, Function, tuple[float, ...]]] = {
 
 
 def named(activation: str | tuple[Function, Function], a: float = 0.01) -> Activation:
-    """The activation of this name, or of a function and its derivative.
+    """Return the activation of this name, or of a function and its derivative.
 
     Raises
     ------
@@ -222,9 +223,9 @@ def named(activation: str | tuple[Function, Function], a: float = 0.01) -> Activ
     """
     a = check_real("a, the slope of leaky_relu,", a)
     if isinstance(activation, str):
-        names = (*_TABLE, "leaky_relu", *_SAME)
+        names = (*_TABLE, "leaky_relu", *SAME)
         name = check_choice("activation", activation, names)
-        name = _SAME.get(name, name)
+        name = SAME.get(name, name)
         if name != "leaky_relu":
             return Activation(name, *_TABLE[name])
         return Activation(name, lambda z: np.maximum(z, 0) + a * np.minimum(z, 0), lambda z: _above(z) + a * _above(-z))

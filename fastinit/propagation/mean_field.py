@@ -1,7 +1,7 @@
-"""Signal propagation in theory: how the variances of activations and gradients change from layer to layer.
+"""Signal propagation in theory: the variances of activations and gradients from layer to layer.
 
 The recursion of wide layers (Poole et al. 2016, equation 3; Schoenholz et al. 2017, equation 7) with three additions:
-how far a finite width lets a measured std wander, what normalizations do, and the part of a gradient that lies along
+the spread of a measured std at a finite width, normalizations, and the part of a gradient that lies along
 the activations, which the independence that the recursion assumes leaves out.
 """
 
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastinit.distributions import Array, Floats
-from fastinit.propagation.activations import Activation, Moments, moments
+from fastinit.core.arrays import Array, Floats
+from fastinit.propagation.activations import Activation, ActivationMoments, moments
 
 EPSILON = 1e-5  # in the normalizations, as in the frameworks
 MOST_LAYERS = 1 << 16
@@ -24,7 +24,7 @@ _LARGEST = 1e300  # variance whose square is still left room
 
 
 class Stack(NamedTuple):
-    """What all layers have in common."""
+    """Properties that all layers have in common."""
 
     f: Activation
     norm: str = ""  # "batch" or "layer"
@@ -55,23 +55,23 @@ class _State(NamedTuple):
         return math.sqrt(max(self.square - self.mean * self.mean, 0.0))
 
     def scaled(self, factor: float) -> _State:
-        """The same with a larger second moment."""
+        """Return the state with its second moments multiplied."""
         return _State(self.mean * math.sqrt(factor), self.square * factor, self.over_batch * factor)
 
 
 class _Step(NamedTuple):
-    """What one layer does, in theory."""
+    """One layer in theory: the states around it, and its factors."""
 
     before: _State
     after: _State
     p: float  # the variance of z
     divisor: float  # of the gradient's variance, from a normalization
-    share: float  # of W x in what f is given: the rest is bias
-    m: Moments
+    share: float  # of W x in the argument of f: the rest is bias
+    m: ActivationMoments
 
 
 class _Wander(NamedTuple):
-    """What a finite width does to log q, the logarithm of the mean square, in first order."""
+    """Effect of a finite width on log q, the logarithm of the mean square, in first order."""
 
     slope: float  # of log q after the layer by log q before it
     chi_slope: float  # of the logarithm of the factor of gradients
@@ -81,7 +81,7 @@ class _Wander(NamedTuple):
 
 
 def predict(stack: Stack, layers: Sequence[Given], batch: int) -> dict[str, Array]:
-    """The predicted fields of `fastinit.Propagation`, one entry a layer."""
+    """Return the predicted fields of `fastinit.Propagation`, one entry a layer."""
     steps, wanders = zip(*_forward(stack, layers), strict=True)
     return {
         "predicted_preactivation_std": np.sqrt([step.p for step in steps]),
@@ -92,7 +92,7 @@ def predict(stack: Stack, layers: Sequence[Given], batch: int) -> dict[str, Arra
 
 
 def _step(stack: Stack, layer: Given, x: _State) -> _Step:
-    """One layer of the recursion."""
+    """Take one step of the recursion."""
     strength = layer.variance * layer.into * stack.kernel**2
     p = strength * x.square + layer.offset_variance
     mean, variance, divisor = layer.offset, p, 1.0
@@ -103,7 +103,7 @@ def _step(stack: Stack, layer: Given, x: _State) -> _Step:
         mean, variance = 0.0, within / divisor
         share = 0.0 if stack.norm == "layer" else 1.0  # its derivative along z itself is 0
     if not (math.isfinite(variance) and variance < _LARGEST):
-        unknown = Moments(*[math.nan] * len(Moments._fields))
+        unknown = ActivationMoments(*[math.nan] * len(ActivationMoments._fields))
         return _Step(x, _State(math.nan, math.nan, math.nan), p, math.nan, math.nan, unknown)
     m = moments(stack.f, mean, math.sqrt(variance))
     after = _State(m.mean, m.square, m.variance)
@@ -114,10 +114,10 @@ def _step(stack: Stack, layer: Given, x: _State) -> _Step:
 
 
 def _forward(stack: Stack, layers: Sequence[Given]) -> Iterator[tuple[_Step, _Wander]]:
-    """The activations' recursion, and how far the width lets them wander from it.
+    """Yield the activations' recursion, and their wandering from it at a finite width.
 
-    A layer of n units adds Var(f**2) / (n q**2) to the variance of log q, and hands on what there was times the square
-    of the map's slope. All samples are taken to wander together, which they do where they become alike.
+    A layer of n units adds Var(f**2) / (n q**2) to the variance of log q, and hands on the previous one times the
+    square of the map's slope. All samples are taken to wander together, which they do where they become alike.
     """
     x = _State(0.0, 1.0, 1.0)
     variance = 2 / layers[0].into
@@ -145,21 +145,21 @@ def _forward(stack: Stack, layers: Sequence[Given]) -> Iterator[tuple[_Step, _Wa
 
 
 class _Echo(NamedTuple):
-    """How a layer sends back the part of a gradient along its activations, and some of the rest into that part."""
+    """The part of a gradient along the activations, as a layer sends it back, with some of the rest."""
 
     kept: float  # factor of the mean square
-    steep: float  # what it has for E[f'(z)**2]: it is large where f'(z) is
-    stray: float  # what the rest adds, in its mean squares
+    steep: float  # its E[f'(z)**2]: it is large where f'(z) is
+    stray: float  # added by the rest, in its mean squares
     overlap: float  # of the activations before and after: the squared cosine
 
 
 def _backward(
     stack: Stack, layers: Sequence[Given], steps: Sequence[_Step], wanders: Sequence[_Wander], batch: int
 ) -> dict[str, Array]:
-    """The gradients' recursion, in two parts.
+    """Return the gradients' recursion, in two parts.
 
     W sends the part of a gradient g along z = W x back to x and not at random: as x (z . f'(z) g) / abs(x)**2. Where
-    f(a z) = a f(z), g . x is therefore the same in all layers, and this part, one direction of n, grows as fast as the
+    f(a z) = a f(z), g . x is therefore equal in all layers, and this part, one direction of n, grows as fast as the
     activations do: in strong residual branches faster than the rest. Elsewhere it remains a share of 1 / n.
 
     Their spread has three causes: the weights on the way; the activations, whose wandering is handed on from layer to
@@ -168,7 +168,7 @@ def _backward(
     places = math.prod(stack.side)
     total, along = 1.0, 1.0  # mean squares, of any component and of that along x; the last gradient is given: normal
     chaos = 2 / layers[-1].out
-    lever = heard = 0.0  # what log q in this layer does to the logarithm of the gradient; what its later noise did
+    lever = heard = 0.0  # effect of log q in this layer on the logarithm of the gradient, and of its later noise
     rows: list[tuple[float, float, float]] = []
     for layer, step, wander in zip(layers[::-1], steps[::-1], wanders[::-1], strict=True):
         n, into, x, m = layer.out * places, layer.into * places, step.before, step.m
@@ -197,7 +197,7 @@ def _backward(
 
 
 def _normalization(norm: str, count: int) -> float:
-    """What normalizing over so many numbers does to a gradient's mean square, beside dividing it by the variance.
+    """Return the factor of a gradient's mean square by normalizing over ``count`` numbers, beside the variance's.
 
     The gradient loses the directions of z and of the mean; over a batch it has lost the latter in the layer before. The
     mean of an inverse variance of k degrees of freedom is larger than the variance's: by k / (k - 2).
@@ -208,7 +208,7 @@ def _normalization(norm: str, count: int) -> float:
 
 
 def _echo(stack: Stack, layer: Given, step: _Step) -> _Echo:
-    """By the moments of z f'(z), of which W x is a share; after batch normalization x and f(z) less their means."""
+    """Return the echo by the moments of z f'(z), where W x is a share; after batch normalization less the means."""
     x, m, share = step.before, step.m, step.share
     centre, mean, q, q_after = 0.0, x.mean, x.square, step.after.square
     if stack.norm == "batch":
@@ -230,9 +230,9 @@ def _echo(stack: Stack, layer: Given, step: _Step) -> _Echo:
 
 
 def wandering(spread: Floats, deviations: float) -> tuple[Floats, Floats]:
-    """Between which factors of the predicted std a measured one should lie, in so many standard deviations.
+    """Return the least and largest factors of a predicted std, some standard deviations of its logarithm away.
 
-    A product of many factors is nearly log-normal. Its root mean square is what theory predicts; its logarithm has a
+    A product of many factors is nearly log-normal. Theory predicts its root mean square; its logarithm has a
     mean that lies lower by spread**2.
     """
     with np.errstate(over="ignore"):
@@ -240,29 +240,29 @@ def wandering(spread: Floats, deviations: float) -> tuple[Floats, Floats]:
 
 
 def rate_of(std: Array) -> float:
-    """The factor from entry to entry: the geometric mean over the first ones, as far as they are finite and not 0."""
+    """Return the factor from entry to entry: the geometric mean as far as entries are finite and not 0."""
     usable = _usable(std)
     return float(usable[-1] / usable[0]) ** (1 / (len(usable) - 1)) if len(usable) > 1 else 1.0
 
 
 def change_of(std: Array) -> float:
-    """The last entry over the first: 0 where zeros follow, infinite after an overflow."""
+    """Return the last entry over the first: 0 where zeros follow, infinite after an overflow."""
     if len(_usable(std)) < len(std):
         return math.inf if not np.isfinite(std).all() else 0.0
     return float(std[-1] / std[0])
 
 
 def _usable(std: Array) -> Array:
-    """The first entries, as long as they are finite and above 0."""
+    """Return the first entries, as long as they are finite and above 0."""
     bad = np.flatnonzero(~(np.isfinite(std) & (std > 0)))
     return std[: bad[0]] if bad.size else std
 
 
 def _over(a: float, b: float) -> float:
-    """a / b, or 0 where both vanish."""
+    """Return a / b, or 0 where both vanish."""
     return a / b if b else 0.0
 
 
 def _log_ratio(a: float, b: float) -> float:
-    """log(a / b), or 0 where one of them vanishes."""
+    """Return log(a / b), or 0 where one of them vanishes."""
     return math.log(a / b) if a > 0 and b > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Which initializer keeps activations and gradients, by theory alone."""
+"""Recommendation of the initializer that keeps activations and gradients, by theory alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fastinit.core.keys import check_flag, check_integer
-from fastinit.initializers.factories import Initializer, he_normal, lecun_normal, variance_scaling, xavier_normal
+from fastinit.core.checks import check_flag, check_integer
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.scaling import he_normal, lecun_normal, variance_scaling, xavier_normal
 from fastinit.propagation.activations import Function, moments, named
 from fastinit.propagation.mean_field import CHANGED, MOST_LAYERS, Given, Stack, change_of, predict, rate_of
 
@@ -15,7 +16,7 @@ _FAMILIES = (lecun_normal, xavier_normal, he_normal)
 
 
 class Rival(NamedTuple):
-    """What theory says of one initializer; the lower the cost, the better."""
+    """One initializer in theory; the lower the cost, the better."""
 
     init: Initializer
     rate: float  # the factor of the activations' std a layer
@@ -25,7 +26,7 @@ class Rival(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """An initializer, and what theory says of it and of its rivals, the best first; made by `recommend`."""
+    """An initializer, with the theory of it and of its rivals, the best first; made by `recommend`."""
 
     init: Initializer
     holds: bool
@@ -40,12 +41,12 @@ def recommend(
     depth: int = 50,
     width: int = 512,
 ) -> Recommendation:
-    """The initializer under which, in theory, stds change least, forwards and backwards, over so many equal layers.
+    """Return the initializer under which stds change least in theory, in both directions, over ``depth`` equal layers.
 
     Compared are LeCun's, Xavier's and He's, the one of the exact gain 1 / E[f(z)**2] at unit variance, and the best
     variance_scaling of a search over scales in [1/8, 8]. The cost is abs(log) of the activations' change over all
     layers or of the gradients', whichever is larger, plus the spread that the width causes. A family's that holds is
-    preferred to what was searched for; LeCun's to Xavier's, its equal here, since a fan_in keeps activations where
+    preferred to the search's; LeCun's to Xavier's, its equal here, since a fan_in keeps activations where
     widths differ, too.
 
     In a residual network the smaller the branches are, the less changes, to the point where they do nothing. There the
@@ -57,7 +58,7 @@ def recommend(
     activation, a, residual, width
         As for `propagate`.
     depth
-        Layers, at least 2: what counts is the change from the first to the last.
+        Layers, at least 2: the change counts from the first to the last.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def recommend(
 
 
 def _searched(judged: Callable[[Initializer], Rival]) -> Rival:
-    """The best of variance_scaling with scales in [1/8, 8]: powers of 2, then thrice between the best's neighbours."""
+    """Return the best of variance_scaling by scale in [1/8, 8]: powers of 2, then thrice between neighbours."""
     scales = [2.0**k for k in range(-3, 4)]
     for _ in range(4):
         rivals = [judged(_scaling(scale)) for scale in scales]

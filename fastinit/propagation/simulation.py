@@ -1,4 +1,4 @@
-"""Signal propagation: what a stack of layers does to activations and gradients, measured and in theory.
+"""Signal propagation: activations and gradients through a stack of layers, measured and in theory.
 
 Theory is the recursion of variances in wide layers (Poole et al. 2016, equation 3; Schoenholz et al. 2017, equations 5
 and 7), measurement a forward and a backward pass in float32, so that numbers overflow where they do for users.
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastinit.core.keys import check_flag, check_integer, key_of
+from fastinit.core.arrays import Array
+from fastinit.core.checks import check_flag, check_integer
+from fastinit.core.keys import key_of
 from fastinit.core.text import quoted
-from fastinit.distributions import Array
-from fastinit.initializers.factories import Initializer, normal
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.elementwise import normal
 from fastinit.initializers.matrices import Identity, Matrix
 from fastinit.propagation.activations import Function, named
 from fastinit.propagation.mean_field import (
@@ -34,13 +36,13 @@ from fastinit.sampling.checks import check_room
 from fastinit.sampling.filling import array
 
 SATURATED = 0.01  # a value whose derivative is smaller is saturated
-MOST_SATURATED = 0.6  # more than half, which is what relu's zeros are
+MOST_SATURATED = 0.6  # more than half, the share of relu's zeros
 VANISHED = 2.0**-23  # of the input's std: beside a number of order one it is lost in float32's rounding
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Propagation:
-    """What happened in each layer, and what theory says; made by `propagate`.
+    """Activations and gradients of each layer, measured and in theory; made by `propagate`.
 
     All arrays have one float64 entry a layer, the first layer first, and all gradients are those of a loss whose
     gradient with respect to the last activations is standard normal. A layer that overflowed has infinite stds, and
@@ -49,15 +51,15 @@ class Propagation:
     Attributes
     ----------
     init, activation, widths
-        What was asked; the widths with the input's first.
+        The arguments of `propagate`; the widths with the input's first.
     preactivation_mean, preactivation_std
         Over samples and units, of z = W x + b, before any normalization.
     activation_mean, activation_std
-        The same of the layer's output x.
+        Those of the layer's output x.
     gradient_mean, gradient_std
-        The same of the gradient with respect to x.
+        Those of the gradient with respect to x.
     weight_gradient_mean, weight_gradient_std
-        The same of the gradient with respect to the elements of W, summed over the samples.
+        Those of the gradient with respect to the elements of W, summed over the samples.
     saturated
         The fraction of values, in [0, 1], with abs(f'(z)) < 0.01; of relu it is the inactive ones.
     dead
@@ -103,22 +105,22 @@ class Propagation:
 
     @property
     def depth(self) -> int:
-        """The number of layers."""
+        """Return the number of layers."""
         return len(self.widths) - 1
 
     @property
     def rate(self) -> float:
-        """The factor of the activations' std a layer: the geometric mean from the first layer to the last usable."""
+        """Return the factor of the activations' std a layer: the geometric mean up to the last usable layer."""
         return rate_of(self.activation_std)
 
     @property
     def gradient_rate(self) -> float:
-        """The factor of the gradients' std a layer, going backwards."""
+        """Return the factor of the gradients' std a layer, going backwards."""
         return rate_of(self.gradient_std[::-1])
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong, each with its measure: changes by a factor of 16 or more, saturation, overflow."""
+        """Return the faults, each with its measure: changes by a factor of 16 or more, saturation, overflow."""
         if self.overflow_layer:
             return (f"overflows at layer {self.overflow_layer}: std grows {self.rate:.3g}x a layer",)
         if not self.activation_std[0]:
@@ -136,25 +138,25 @@ class Propagation:
 
     @property
     def holds(self) -> bool:
-        """Whether there is no fault."""
+        """Test whether there is no fault."""
         return not self.faults
 
     @property
     def verdict(self) -> str:
-        """One line: the faults, or that signals hold."""
+        """Return one line: the faults, or that signals hold."""
         held = f"holds: std changes {self.rate:.3g}x a layer, gradients {self.gradient_rate:.3g}x backwards"
         return "; ".join(self.faults) or held
 
     def interval(self, deviations: float = 4.0, *, gradient: bool = False) -> tuple[Array, Array]:
-        """Between which stds theory expects `activation_std`, or `gradient_std`, layer by layer.
+        """Return the bounds between which theory expects `activation_std`, or `gradient_std`, layer by layer.
 
         From predicted exp(-s**2 - deviations s) to predicted exp(deviations s), with s the spread: products of many
-        factors are nearly log-normal, and the mean of such a logarithm lies s**2 below that of the root mean square.
+        factors are nearly log-normal, and the mean of its logarithm lies s**2 below that of the root mean square.
 
         Parameters
         ----------
         deviations
-            How many standard deviations: of a normal, 4 are exceeded once in 16,000 times.
+            Standard deviations of the logarithm: a normal exceeds 4 once in 16,000 times.
         gradient
             For the gradients.
 
@@ -201,8 +203,8 @@ def propagate(
     mean and 1 to chi. Batch normalization divides by the variance over the batch, which has no part of the units'
     means. A weight's gradient has the variance of N products.
 
-    Of the gradient one direction, that of x, is followed by itself: W sends it back to x and not at random. Where
-    f(a z) = a f(z) the product of gradient and x is the same in all layers, and so this part grows as fast as the
+    The gradient's part along x has a recursion of its own: W sends it back to x and not at random. Where
+    f(a z) = a f(z) the product of gradient and x is equal in all layers, and so this part grows as fast as the
     activations do. In residual networks of strong branches this is faster than chi: with relu and `he_normal` stds
     grow 1.6x a layer over 50 layers of 512, where chi alone has 1.41x.
 
@@ -237,7 +239,7 @@ def propagate(
     Returns
     -------
     Propagation
-        See there. All weights and activations are kept in memory meanwhile.
+        Its arrays have an entry a layer. All weights and activations are kept in memory meanwhile.
 
     Raises
     ------
@@ -249,7 +251,7 @@ def propagate(
 
     Notes
     -----
-    The theory is exact for infinite widths; `spread` is the first order of what finite ones do. Where small errors grow
+    The theory is exact for infinite widths; `spread` is the first order of finite ones. Where small errors grow
     from layer to layer, as with gelu and `he_normal`, the spread is large and says that there is no telling. Batch
     normalization's gradients are off by some L / n: by 3 % after 20 tanh layers of 512.
 
@@ -318,8 +320,8 @@ def propagate(
 
 
 def _variance(init: Initializer, weight: Array) -> float:
-    """The weights' variance: the distribution's, or the measured one of a random matrix; NaN where theory ends."""
-    found = init.rule(weight.shape)
+    """Return the weights' variance: the distribution's, or a random matrix's measured one; NaN where theory ends."""
+    found = init.resolve(weight.shape)
     if isinstance(found, Identity):
         return math.nan
     if isinstance(found, Matrix):
@@ -330,10 +332,10 @@ def _variance(init: Initializer, weight: Array) -> float:
 def _measure(
     stack: Stack, weights: list[Array], biases: list[Array | None], start: Array, last: Array
 ) -> dict[str, Array]:
-    """Forward and backward: the measured fields of `Propagation`."""
+    """Run forward and backward; return the measured fields of `Propagation`."""
     depth = len(weights)
     names = ("preactivation", "activation", "gradient", "weight_gradient")
-    found = {f"{name}_{what}": np.full(depth, math.nan) for name in names for what in ("mean", "std")}
+    found = {f"{name}_{moment}": np.full(depth, math.nan) for name in names for moment in ("mean", "std")}
     found |= {"saturated": np.full(depth, math.nan), "dead": np.full(depth, math.nan)}
 
     def note(name: str, layer: int, values: Array) -> None:
@@ -372,21 +374,21 @@ def _measure(
 
 
 def _statistics(values: Array) -> tuple[float, float]:
-    """Mean and std, summed up in float64; infinite if a value is not finite."""
+    """Return mean and std, summed up in float64; infinite if a value is not finite."""
     if not np.isfinite(values).all():
         return math.nan, math.inf
     return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
 
 
 def _patches(x: Array, kernel: int) -> Array:
-    """The inputs of every place of a convolution, side by side; x itself for dense layers."""
+    """Return the inputs of every place of a convolution, side by side; x itself for dense layers."""
     if x.ndim == 2:
         return x
     return np.concatenate([np.roll(x, (-i, -j), (1, 2)) for i, j in _shifts(kernel)], axis=-1)
 
 
 def _patches_back(gradient: Array, kernel: int) -> Array:
-    """The transpose of `_patches`."""
+    """Apply the transpose of `_patches`."""
     if gradient.ndim == 2:
         return gradient
     parts = np.split(gradient, kernel**2, axis=-1)
@@ -395,18 +397,18 @@ def _patches_back(gradient: Array, kernel: int) -> Array:
 
 
 def _shifts(kernel: int) -> list[tuple[int, int]]:
-    """Where a kernel's pixels lie around its place."""
+    """Return the offsets of a kernel's pixels from its place."""
     around = range(-(kernel // 2), kernel - kernel // 2)
     return list(itertools.product(around, around))
 
 
 def _axes(z: Array, norm: str) -> tuple[int, ...]:
-    """Over what a normalization averages: samples and places, or units."""
+    """Return the axes that a normalization averages over: samples and places, or units."""
     return tuple(range(z.ndim - 1)) if norm == "batch" else (-1,)
 
 
 def _normalized(z: Array, norm: str) -> tuple[Array, Array]:
-    """z to mean 0 and variance 1, and what it was divided by."""
+    """Normalize z to mean 0 and variance 1; return the divisor, too."""
     if not norm:
         return z, np.ones((), z.dtype)
     axes = _axes(z, norm)
@@ -416,7 +418,7 @@ def _normalized(z: Array, norm: str) -> tuple[Array, Array]:
 
 
 def _normalized_back(gradient: Array, z: Array, divisor: Array, norm: str) -> Array:
-    """The gradient with respect to what was normalized to z."""
+    """Return the gradient with respect to the values that were normalized to z."""
     if not norm:
         return gradient
     axes = _axes(z, norm)

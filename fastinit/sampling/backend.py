@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastinit.initializers.factories import Initializer
+from fastinit.initializers.base import Initializer
 from fastinit.sampling.progress import Progress
 
 if TYPE_CHECKING:

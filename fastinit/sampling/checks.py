@@ -12,7 +12,7 @@ from fastinit.core.dtypes import FLOATS
 from fastinit.core.keys import check_shape, check_sizes
 from fastinit.core.text import quoted
 from fastinit.distributions import Constant, Distribution
-from fastinit.initializers.factories import Initializer, Shape
+from fastinit.initializers.base import Initializer, Shape
 from fastinit.initializers.matrices import Matrix
 from fastinit.sampling.plan import overlaps
 
@@ -28,7 +28,7 @@ def distribution_of(
         )
     if math.prod(shape) and overlaps(shape, strides, dtype.itemsize):
         raise ValueError(f"out must not overlap itself, got strides {strides} for shape {shape}")
-    distribution = init.rule(whole)
+    distribution = init.resolve(whole)
     if dtype.kind in "iub" and not isinstance(distribution, Constant):
         raise TypeError(f"out of {dtype.name} takes only zeros, ones and constant, got {quoted(init)}")
     return distribution

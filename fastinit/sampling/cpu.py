@@ -14,7 +14,7 @@ import numpy as np
 from fastinit.core.forks import FOR_FILLS, load
 from fastinit.core.keys import MOST_ELEMENTS, is_masked
 from fastinit.distributions import Constant, Distribution
-from fastinit.initializers.factories import Initializer
+from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix, Places
 from fastinit.sampling.checks import check_room, distribution_of
 from fastinit.sampling.plan import tiled

@@ -15,7 +15,7 @@ import numpy as np
 from fastinit.core.forks import FOR_FILLS, load
 from fastinit.core.text import printable, quoted
 from fastinit.distributions import Constant, Distribution
-from fastinit.initializers.factories import Initializer
+from fastinit.initializers.base import Initializer
 from fastinit.sampling import cpu
 from fastinit.sampling.checks import distribution_of
 from fastinit.sampling.plan import Axis, merged

@@ -12,7 +12,7 @@ from fastinit.core.environment import in_default
 from fastinit.core.forks import FOR_FILLS, load
 from fastinit.core.keys import MOST_ELEMENTS, check_integer, check_shape, key_of, stream_of
 from fastinit.core.text import quoted
-from fastinit.initializers.factories import Initializer
+from fastinit.initializers.base import Initializer
 from fastinit.sampling import cpu, cuda
 from fastinit.sampling.backend import Backend
 from fastinit.sampling.checks import check_progress, region

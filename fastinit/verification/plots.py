@@ -1,9 +1,8 @@
-"""Pictures of `verify`'s reports and of `propagate`'s layers; they need matplotlib."""
+"""Pictures of `verify`'s reports; they need matplotlib."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,15 @@ try:
 except ImportError:
     raise ImportError("a plot needs matplotlib: pip install fastinit-weights[plot]") from None
 
-from fastinit.distributions import Floats
-from fastinit.initializers.factories import brief
-from fastinit.propagation.simulation import Propagation
-from fastinit.verification.tests import Summary
-from fastinit.verification.verifier import Report
+from fastinit.core.arrays import Floats
+from fastinit.verification.report import Report, Summary
 
-INK, LAW, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
+INK, CURVE, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
 COVERED = 0.99  # of the bands
 
 
 def _quantiles(chances: Floats, rest: Floats, summary: Summary) -> Floats:
-    """Where the distribution's distribution function takes these values, between the bins' edges."""
+    """Return the quantiles of the distribution at these probabilities, between the bins' edges."""
     edges = summary.edges[1:-1]
     left = np.interp(chances, summary.cdf[1:-1], edges)
     right = np.interp(-rest, -summary.sf[1:-1], edges)
@@ -33,7 +29,7 @@ def _quantiles(chances: Floats, rest: Floats, summary: Summary) -> Floats:
 
 
 def _histogram(axes: Any, report: Report, summary: Summary) -> None:
-    """Panel one: densities."""
+    """Draw panel one: densities."""
     distribution = report.distribution
     low, high = distribution.mean - 4.5 * distribution.std, distribution.mean + 4.5 * distribution.std
     low, high = max(low, distribution.support[0]), min(high, distribution.support[1])
@@ -50,7 +46,7 @@ def _histogram(axes: Any, report: Report, summary: Summary) -> None:
         truth = np.diff(summary.cdf[at]) / width
     axes.stairs(np.where(keep, height, 0), ends, fill=True, color="#a9c4de", label="array")
     middle = ends[:-1] + width / 2
-    axes.plot(middle[keep], truth[keep], color=LAW, lw=1.3, label="distribution")
+    axes.plot(middle[keep], truth[keep], color=CURVE, lw=1.3, label="distribution")
     axes.set(title="Histogram", xlabel="value", ylabel="density")
     axes.set_ylim(0, 1.2 * max(axes.get_ylim()[1], 1e-300))
     axes.locator_params(axis="x", nbins=5)
@@ -58,7 +54,7 @@ def _histogram(axes: Any, report: Report, summary: Summary) -> None:
 
 
 def _quantile_plot(axes: Any, report: Report, summary: Summary) -> None:
-    """Panel two: what the bins' shares of the array would be as quantiles, against their edges; units of the std."""
+    """Draw panel two: the quantiles of the bins' shares of the array, against their edges; units of the std."""
     from scipy import stats
 
     distribution, size = report.distribution, int(summary.counts.sum())
@@ -81,7 +77,7 @@ def _quantile_plot(axes: Any, report: Report, summary: Summary) -> None:
         bands.append(z(_quantiles(near, rest, summary)))
     axes.fill_between(expected, *bands, color=BAND, label=f"{COVERED:.0%} band, each point")
     ends = [float(expected.min()), float(expected.max())] if len(some) else [-1.0, 1.0]
-    axes.plot(ends, ends, color=LAW, lw=1, label="distribution")
+    axes.plot(ends, ends, color=CURVE, lw=1, label="distribution")
     axes.plot(expected, z(edges), ".", ms=2.5, color=INK, label="array")
     axes.set(title="Q–Q", xlabel="quantile of the distribution (std)", ylabel="quantile of the array (std)")
     axes.legend(frameon=False, loc="upper left")
@@ -96,7 +92,7 @@ def _deviation(axes: Any, summary: Summary) -> None:
     unit = math.sqrt(size)
     limit = float(stats.kstwo.isf(1 - COVERED, size)) * unit
     axes.axhspan(-limit, limit, color=BAND, label=f"{COVERED:.0%} band, whole curve")
-    axes.axhline(0, color=LAW, lw=1)
+    axes.axhline(0, color=CURVE, lw=1)
     axes.plot(summary.cdf[1:], distance * unit, color=INK, lw=0.9, label="array")
     reach = max(1.25 * limit, 1.1 * float(abs(distance).max()) * unit)
     axes.set(title="Distribution function", xlabel="probability under the distribution", ylabel="deviation × √n")
@@ -105,7 +101,7 @@ def _deviation(axes: Any, summary: Summary) -> None:
 
 
 def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
-    """Panel four: correlations of rows; of an array without rows, those at the lags."""
+    """Draw panel four: correlations of rows; of an array without rows, those at the lags."""
     matrix = summary.rows
     if len(matrix):
         shown = matrix.copy()
@@ -167,74 +163,3 @@ def plot(report: Report, path: str | Path) -> None:
     verdict = "passed" if report.passed else f"rejected by {', '.join(failed[:4])}{' …' if len(failed) > 4 else ''}"
     figure.suptitle(f"{report.size:,} elements of {report.dtype} as {report.distribution}\n{verdict}", fontsize=11)
     figure.savefig(path, dpi=150)
-
-
-def plot_propagation(
-    found: Sequence[Propagation] | Mapping[str, Propagation], path: str | Path, title: str = ""
-) -> None:
-    """Write a picture of the stds by layer, of activations and of gradients, measured and predicted.
-
-    Shaded is where theory expects a network of these widths: four standard deviations (`Propagation.interval`).
-
-    Parameters
-    ----------
-    found
-        What `propagate` returned; a mapping gives the labels of the legend.
-    path
-        The file; its ending names the format, such as .png, .pdf or .svg.
-    title
-        By default the activation and the depth.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to plot.
-
-    Examples
-    --------
-    >>> import fastinit as fi, os, tempfile
-    >>> from fastinit.verification.plots import plot_propagation
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     plot_propagation([fi.propagate(fi.he_normal(), depth=5, width=64)], f"{folder}/p.png")
-    ...     os.listdir(folder)
-    ['p.png']
-    """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    labelled = found if isinstance(found, Mapping) else {brief(one.init): one for one in found}
-    if not labelled:
-        raise ValueError("found must hold a propagation or more, got none")
-    first = next(iter(labelled.values()))
-    figure.suptitle(title or f"{first.activation}, {first.depth} layers")
-    forward, backward = figure.subplots(1, 2)
-    for number, (label, one) in enumerate(labelled.items()):
-        _stds(forward, one, one.activation_std, one.predicted_std, one.interval(), f"C{number}", label)
-        gradients = one.gradient_std, one.predicted_gradient_std, one.interval(gradient=True)
-        _stds(backward, one, *gradients, f"C{number}", label)
-        if one.overflow_layer:
-            forward.axvline(one.overflow_layer, color=f"C{number}", linestyle=":")
-    for axes, what in ((forward, "activations"), (backward, "gradients with respect to activations")):
-        axes.set(yscale="log", xlabel="layer", ylabel="standard deviation", title=what)
-        axes.locator_params(axis="x", integer=True)
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, 0.5), max(high, 2.0))  # a std that holds should look like it
-        axes.spines[["top", "right"]].set_visible(False)
-    forward.plot([], [], color="black", linestyle="--", linewidth=0.8, label="predicted")
-    forward.fill_between([], [], [], color="black", alpha=0.15, label="±4 deviations")
-    if any(one.overflow_layer for one in labelled.values()):
-        forward.plot([], [], color="black", linestyle=":", label="overflow")
-    handles, labels = forward.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
-    figure.savefig(path, dpi=110)
-
-
-def _stds(
-    axes: Any, one: Propagation, std: Floats, predicted: Floats, interval: tuple[Floats, Floats], color: str, label: str
-) -> None:
-    """One line with its prediction; on a log axis, so without zeros."""
-    layers = np.arange(1, one.depth + 1)
-    good = np.isfinite(std) & (std > 0)
-    known = np.isfinite(predicted) & (predicted > 1e-45) & (predicted < 1e39)  # what a float32 can be
-    marks = "o" if one.depth < 30 else ""
-    axes.plot(layers[good], std[good], color=color, label=label, marker=marks, markersize=4, linewidth=2)
-    axes.plot(layers[known], predicted[known], color="black", linestyle="--", linewidth=0.8)
-    axes.fill_between(layers[known], *(bound[known] for bound in interval), color=color, alpha=0.15, linewidth=0)

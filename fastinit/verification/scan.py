@@ -1,4 +1,4 @@
-"""The pass of `verify` over an array: tasks for threads, and what they count put together."""
+"""Pass of `verify` over an array: tasks for threads, and the sum of their counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastinit.distributions import Array, Floats
+from fastinit.core.arrays import Array, Floats
 from fastinit.sampling.threads import run
 from fastinit.verification.null_distribution import BINS, Null, patterns
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NEAR_LAGS = (1, 2, 3, 4, 8, 16, 32, 64)
-FAR_LAGS = 4  # at most so many lags of the outer axes: each reads the array once more
+FAR_LAGS = 4  # the most lags of the outer axes: each reads the array once more
 TASK = 1 << 19  # elements of a thread's task
-PRINTS = 1 << 17  # fingerprints that are kept of an array, about
+FINGERPRINTS = 1 << 17  # fingerprints that are kept of an array, about
 
 
 def flat(array: Array, begin: int, end: int) -> Array:
-    """The elements [begin, end) in C order: a view where they lie next to each other, else a copy of these alone."""
+    """Return the elements [begin, end) in C order: a view where they lie next to each other, else a copy."""
     if array.flags.c_contiguous:
         return array.reshape(-1)[begin:end]
     inner = math.prod(array.shape[1:])
@@ -41,19 +41,19 @@ def flat(array: Array, begin: int, end: int) -> Array:
 
 
 class Accumulated(NamedTuple):
-    """What the whole array has."""
+    """Counts and sums of the whole array."""
 
     counts: NDArray[np.int64]  # in the null hypothesis's bins
     sums: Floats
     lags: dict[str, tuple[int, float]]  # the pairs, and the sum over them
     outside: int
     bad: int
-    prints: NDArray[np.uint64]
+    fingerprints: NDArray[np.uint64]
     places: NDArray[np.int64]
 
 
 def _lags(shape: tuple[int, ...]) -> dict[str, int]:
-    """The lags by name: the near ones, and a step along each axis but the last."""
+    """Return the lags by name: the near ones, and a step along each axis but the last."""
     size = math.prod(shape)
     found = {f"lag {lag}": lag for lag in NEAR_LAGS if lag < size}
     for axis in range(len(shape) - 2, -1, -1):
@@ -64,7 +64,7 @@ def _lags(shape: tuple[int, ...]) -> dict[str, int]:
 
 
 def scan(array: Array, null: Null, threads: int) -> Accumulated:
-    """The pass."""
+    """Count and sum an array in one parallel pass, against the bins of the null hypothesis."""
     from fastinit.kernels.accumulators import NEAR, Found, narrow, narrow_product, wide, wide_product
 
     order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
@@ -75,12 +75,12 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
     far = {name: lag for name, lag in lags.items() if lag > NEAR}
     steps = np.array(list(near.values()), np.int64)
     tasks = -(-size // TASK)
-    rarity = max(0, math.ceil(math.log2(size / PRINTS)))
+    rarity = max(0, math.ceil(math.log2(size / FINGERPRINTS)))
     limit = np.uint32((1 << 32 >> rarity) - 1)
     room = min(TASK, (4 * TASK >> rarity) + 4096)
     bins, outside, bad = np.zeros(1 << 16 if half else BINS, np.int64), np.zeros(2, np.int64), np.zeros(1, np.int64)
     sums, products = np.zeros((tasks, 4)), np.zeros((tasks, len(near) + len(far)))
-    prints: list[Any] = [None] * tasks
+    kept_of: list[Any] = [None] * tasks
     lock = threading.Lock()
     look, product, values = (narrow, narrow_product, null.values) if half else (wide, wide_product, null.grid)
 
@@ -91,7 +91,7 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
         return piece.view(np.uint16) if half else piece
 
     def count(begin: int, end: int, sums: Floats, products: Floats) -> tuple[Found, int]:
-        """What a run has, and how many fingerprints were kept of it."""
+        """Return the counts of a run, and the number of fingerprints kept of it."""
         here, many = part(begin, end + NEAR), min(room, end - begin)
         found = Found(
             np.zeros_like(bins), sums, products, np.zeros_like(outside), np.zeros_like(bad),
@@ -106,13 +106,13 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
     def task(k: int) -> int:
         begin, end = k * TASK, min((k + 1) * TASK, size)
         found, kept = count(begin, end, sums[k], products[k])
-        prints[k] = found.prints[:kept].copy(), found.places[:kept].copy()
-        with lock:  # whole numbers: in any order the same
+        kept_of[k] = found.prints[:kept].copy(), found.places[:kept].copy()
+        with lock:  # whole numbers, whose sum has no order
             for total, one in ((bins, found.bins), (outside, found.outside), (bad, found.bad)):
                 total += one
         return end - begin
 
-    count(0, 0, sums[0].copy(), products[0].copy())  # what is not compiled yet is, by a run of nothing
+    count(0, 0, sums[0].copy(), products[0].copy())  # compiles the kernels, by a run of nothing
     run(task, tasks, threads)
     if half:
         known = null.bin_of >= 0
@@ -125,5 +125,5 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
         counts = bins
     totals = products.sum(axis=0)
     pairs = {name: (size - lag, float(totals[at])) for at, (name, lag) in enumerate({**near, **far}.items())}
-    hashes, places = (np.concatenate(kind) for kind in zip(*prints, strict=True))
+    hashes, places = (np.concatenate(kind) for kind in zip(*kept_of, strict=True))
     return Accumulated(counts, sums.sum(axis=0), pairs, int(outside.sum()), int(bad[0]), hashes, places)

@@ -1,15 +1,16 @@
-"""The tests of `verify`: each a statistic of what was counted, and its p-value under the null distribution."""
+"""Tests of `verify`: each a statistic of the counts, and its p-value under the null distribution."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastinit.distributions import Array, Constant, Distribution, Floats
+from fastinit.core.arrays import Array, Floats
+from fastinit.distributions import Constant, Distribution
 from fastinit.verification.null_distribution import BINS, Null
+from fastinit.verification.report import Result, Summary
 from fastinit.verification.scan import TASK, Accumulated, flat, scan
 
 if TYPE_CHECKING:
@@ -25,50 +26,25 @@ MOST_SKEWNESS, MOST_EXCESS = 0.05, 0.01
 LEAST_EXPECTED = 16.0  # elements of a group of the chi-square test
 
 
-@dataclass(frozen=True)
-class Result:
-    """One test: its statistic, the probability of such a one or a rarer under the distribution, and the verdict."""
-
-    name: str
-    statistic: float
-    pvalue: float
-    passed: bool
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the pass counted, for plots and for comparisons with other arrays."""
-
-    edges: Floats  # between the bins, in the distribution's values; the first and last are infinite
-    counts: NDArray[np.int64]
-    cdf: Floats  # of the distribution, at the edges
-    sf: Floats
-    lags: dict[str, float]  # correlations
-    rows: Floats  # correlation matrix of some rows; empty without a second axis
-    prints: NDArray[np.uint64]
-    places: NDArray[np.int64]
-
-
 class Evidence:
-    """The tests as they are made."""
+    """Tests that were made, in their order, and those that could not be."""
 
     def __init__(self) -> None:
         self.made: list[Result] = []
         self.skipped: list[tuple[str, str]] = []
 
     def add(self, name: str, statistic: float, pvalue: float, detail: str = "") -> None:
-        """One that was made; a statistic that is not a number comes from values that no distribution gives."""
+        """Note a test that was made; a statistic of NaN comes from values that no distribution gives."""
         pvalue = min(1.0, float(pvalue)) if not math.isnan(pvalue) else 0.0
         self.made.append(Result(name, float(statistic), pvalue, True, detail))
 
     def skip(self, name: str, reason: str) -> None:
-        """One that cannot be made."""
+        """Note a test that cannot be made."""
         self.skipped.append((name, reason))
 
 
 def all_equal(array: Array, distribution: Distribution, evidence: Evidence) -> None:
-    """Every element is the constant."""
+    """Test whether every element is the constant."""
     from fastinit.sampling.lowering import lower_constant
 
     assert isinstance(distribution, Constant)
@@ -97,12 +73,12 @@ def look(array: Array, null: Null, distribution: Distribution, threads: int, evi
     _repeats(array.size, null, accumulated, evidence)
     lags = {name: total / pairs for name, (pairs, total) in accumulated.lags.items()}
     return Summary(
-        null.edges, accumulated.counts, null.cdf, null.sf, lags, rows, accumulated.prints, accumulated.places
+        null.edges, accumulated.counts, null.cdf, null.sf, lags, rows, accumulated.fingerprints, accumulated.places
     )
 
 
 def _two_sided(z: float, skewness: float) -> float:
-    """P of a Pearson type III distribution of mean 0, variance 1 and this skewness, beyond z on either side."""
+    """Return P beyond z on either side, of a Pearson type III distribution: mean 0, variance 1 and this skewness."""
     from scipy import special, stats
 
     if not math.isfinite(z):
@@ -115,7 +91,7 @@ def _two_sided(z: float, skewness: float) -> float:
 def _standard_error(
     evidence: Evidence, name: str, total: float, size: int, mean: float, second: float, third: float
 ) -> None:
-    """The z test of a sum of independent numbers of these moments about zero."""
+    """Make the z test of a sum of independent numbers of these moments about zero."""
     variance = second - mean * mean
     skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5 / math.sqrt(size)
     if abs(skewness) > MOST_SKEWNESS:
@@ -129,7 +105,7 @@ def _standard_error(
 def _kolmogorov(
     array: Array, null: Null, distribution: Distribution, accumulated: Accumulated, evidence: Evidence
 ) -> None:
-    """The largest distance between the distribution functions."""
+    """Make the test of Kolmogorov and Smirnov: the largest distance between the distribution functions."""
     from scipy import stats
 
     size = int(accumulated.counts.sum())
@@ -151,7 +127,7 @@ def _kolmogorov(
 
 
 def _groups(null: Null, size: int) -> NDArray[np.intp]:
-    """Where groups of bins begin, of about equal probability and enough expected elements."""
+    """Return the first bins of groups of about equal probability and enough expected elements."""
     wanted = min(GROUPS, int(size / (4 * LEAST_EXPECTED)))
     if wanted < 2:
         return np.zeros(1, np.intp)
@@ -174,7 +150,7 @@ def _groups(null: Null, size: int) -> NDArray[np.intp]:
 
 
 def _chi_square(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
-    """Pearson's test."""
+    """Make Pearson's test."""
     from scipy import stats
 
     starts = _groups(null, size)
@@ -187,7 +163,7 @@ def _chi_square(null: Null, counts: NDArray[np.int64], size: int, evidence: Evid
 
 
 def _tails(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
-    """The means of -log F and -log(1 - F)."""
+    """Make the tests of the tails: the means of -log F and -log(1 - F)."""
     for name, near, far in (
         ("lower tail", null.cdf[:-1], null.cdf[1:]),
         ("upper tail", null.sf[1:], null.sf[:-1]),
@@ -203,7 +179,7 @@ def _tails(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence)
 
 
 def _moments(null: Null, sums: Floats, size: int, evidence: Evidence) -> None:
-    """The means of the powers of z."""
+    """Make the tests of the moments: the means of the powers of z."""
     for k, name in enumerate(("mean", "variance", "skewness", "kurtosis"), 1):
         if null.spacing > 2**-8:
             evidence.skip(name, "the distribution is hardly wider than the spacing of the dtype's values")
@@ -214,7 +190,7 @@ def _moments(null: Null, sums: Floats, size: int, evidence: Evidence) -> None:
 
 
 def _beyond(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
-    """The numbers of elements far out."""
+    """Make the tests of the numbers of elements far out."""
     from scipy import stats
 
     for sigmas, bins in null.beyond.items():
@@ -225,7 +201,7 @@ def _beyond(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence
 
 
 def _correlations(null: Null, accumulated: Accumulated, evidence: Evidence) -> None:
-    """Sums of products of z with a later one."""
+    """Make the tests of the lags: sums of products of z with a later one."""
     excess, skewness = float(null.moments[4] ** 2), float(null.moments[3] ** 2)
     for name, (pairs, total) in accumulated.lags.items():
         if null.spacing > 2**-8:
@@ -238,7 +214,7 @@ def _correlations(null: Null, accumulated: Accumulated, evidence: Evidence) -> N
 
 
 def _lines(array: Array, distribution: Distribution, null: Null, evidence: Evidence) -> Floats:
-    """The largest correlation between rows, and between columns; the matrix of some rows."""
+    """Test the largest correlation between rows, and between columns; return the matrix of some rows."""
     from scipy import special, stats
 
     matrix = np.zeros((0, 0))
@@ -282,7 +258,7 @@ def _lines(array: Array, distribution: Distribution, null: Null, evidence: Evide
 
 
 def _middle(x: Floats, dtype: np.dtype[Any], distribution: Distribution, null: Null) -> Floats:
-    """The middle of the probabilities that rounded to each value."""
+    """Return the middle of the probabilities that were rounded to each value."""
     if null.values is not None:
         middle = np.full(1 << 16, 0.5)
         known = null.bin_of >= 0
@@ -292,7 +268,7 @@ def _middle(x: Floats, dtype: np.dtype[Any], distribution: Distribution, null: N
 
 
 def _sample(array: Array) -> Array:
-    """Some runs of elements, or all of a small array."""
+    """Return some runs of elements, or all of a small array."""
     if array.size <= SAMPLE:
         return flat(array, 0, array.size)
     runs = 16
@@ -302,7 +278,7 @@ def _sample(array: Array) -> Array:
 
 
 def _grain(array: Array, null: Null, evidence: Evidence) -> None:
-    """Whether values were made from too few random bits."""
+    """Test whether values were made from too few random bits."""
     from scipy import stats
 
     if null.values is not None:
@@ -327,7 +303,7 @@ def _grain(array: Array, null: Null, evidence: Evidence) -> None:
 
 
 def _repeats(size: int, null: Null, accumulated: Accumulated, evidence: Evidence) -> None:
-    """Fingerprints that occur twice."""
+    """Test whether fingerprints occur twice."""
     from fastinit.kernels.accumulators import WINDOW
 
     if size <= WINDOW:
@@ -337,9 +313,9 @@ def _repeats(size: int, null: Null, accumulated: Accumulated, evidence: Evidence
     if chance > 1e-15:
         evidence.skip("repeats", "the distribution has too few values")
         return
-    order = np.argsort(accumulated.prints, kind="stable")
-    prints, places = accumulated.prints[order], accumulated.places[order]
-    same = np.flatnonzero(prints[1:] == prints[:-1])
+    order = np.argsort(accumulated.fingerprints, kind="stable")
+    fingerprints, places = accumulated.fingerprints[order], accumulated.places[order]
+    same = np.flatnonzero(fingerprints[1:] == fingerprints[:-1])
     detail = ""
     if same.size:
         first, second = np.sort([places[same], places[same + 1]], axis=0)

@@ -1,82 +1,24 @@
-"""`verify`: does an array follow its distribution? One parallel pass over it, then tests on what that counted."""
+"""`verify`: does an array follow its distribution? One parallel pass over it, then tests on the counts."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from fastinit.core.arrays import Array, is_masked, is_torch
+from fastinit.core.checks import check_real, check_shape
 from fastinit.core.dtypes import FLOATS
-from fastinit.core.keys import check_real, check_shape, is_masked
-from fastinit.core.text import QUOTED, printable, quoted
-from fastinit.distributions import Array, Constant, Distribution
-from fastinit.initializers.factories import Initializer
-from fastinit.initializers.matrices import Matrix
+from fastinit.core.text import printable, quoted
+from fastinit.distributions import Constant, Distribution
+from fastinit.initializers.base import Initializer
 from fastinit.sampling.threads import thread_count
 from fastinit.verification.null_distribution import null_of
-from fastinit.verification.tests import Evidence, Result, Summary, all_equal, look
-
-
-@dataclass(frozen=True)
-class Report:
-    """The verdict on an array; its text is a table.
-
-    ``left_out`` names the tests that could not be made, with the reason: an array may be too small for them.
-    """
-
-    passed: bool
-    results: tuple[Result, ...]
-    skipped: tuple[tuple[str, str], ...]
-    alpha: float
-    size: int
-    shape: tuple[int, ...]
-    dtype: str
-    distribution: Distribution
-    summary: Summary | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def rejected(self) -> bool:
-        """Whether a test rejects; of an array without elements neither this nor `passed` is true."""
-        return not all(result.passed for result in self.results)
-
-    def __str__(self) -> str:
-        lines = [
-            f"{_verdict(self)}: {self.size} elements of {self.dtype} as {self.distribution}",
-            f"{len(self.results)} tests, family-wise alpha {self.alpha:g} (Holm)",
-        ]
-        if self.results:
-            width = max(len(result.name) for result in self.results)
-            lines.append(f"{'test':{width}}  {'statistic':>12}  {'p':>9}  verdict")
-        for result in self.results:
-            words = "passed" if result.passed else "REJECTED"
-            text = f"{result.name:{width}}  {result.statistic:>12.6g}  {result.pvalue:>9.3g}  {words}"
-            lines.append(text + (f"  {result.detail}" if result.detail else ""))
-        reasons: dict[str, list[str]] = {}
-        for name, reason in self.skipped:
-            reasons.setdefault(reason, []).append(name)
-        lines += [f"skipped: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
-        return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
-        return {
-            "passed": self.passed,
-            "alpha": self.alpha,
-            "size": self.size,
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "distribution": repr(self.distribution),
-            "results": [asdict(result) for result in self.results],
-            "left_out": [{"name": name, "reason": reason} for name, reason in self.skipped],
-        }
-
-
-def _verdict(judged: Report | Checkpoint) -> str:
-    """What to call it: nothing that was not looked at has passed."""
-    return "passed" if judged.passed else "REJECTED" if judged.rejected else "NOT VERIFIED"
+from fastinit.verification.report import Report, Summary, holm
+from fastinit.verification.tests import Evidence, all_equal, look
 
 
 def verify(
@@ -100,10 +42,9 @@ def verify(
     - *lower tail*, *upper tail*: the means of -log F(x) and -log(1 - F(x)), which weigh the tails like the statistic of
       Anderson and Darling (1954), averaged over each bin.
     - *mean*, *variance*, *skewness*, *kurtosis*: the means of z, z**2, z**3, z**4, for z = (x - mean) / std of the
-    distribution,
-      in their own standard errors, from the distribution's moments. Their p-values, and those of the tails and of the
-      lags, are those of a Pearson type III distribution of the same skewness.
-    - *beyond 4*, 5, 5.5, 6, 6.5 *sigma*: how many elements of a normal, as a Poisson number.
+      distribution, in their own standard errors, from its moments. Their p-values, and those of the tails and of the
+      lags, are those of a Pearson type III distribution of equal skewness.
+    - *beyond 4*, 5, 5.5, 6, 6.5 *sigma*: the count of elements of a normal, as a Poisson number.
     - *lag n*: the mean of z[i] z[i + n] in C order, for 1, 2, 3, 4, 8, ..., 64 and one step along each axis.
     - *rows*, *columns*: the largest correlation between any two of up to 128 rows, 1024 elements of each, in normal
       scores; the first axis by all others, and all others by the last.
@@ -116,10 +57,10 @@ def verify(
     ----------
     array
         A NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides and size, memory-mapped ones
-        too; a torch tensor on the CPU, or anything else that NumPy makes such an array from without a copy. It is
+        too; a torch tensor on the CPU, or anything else that NumPy makes one of these from without a copy. It is
         read in pieces. A `Constant` may also be checked in integers and booleans.
-    init_or_law
-        What the array is said to hold: an initializer, or the distribution of its elements.
+    init_or_distribution
+        The array's supposed content: an initializer, or the distribution of its elements.
     alpha
         The family-wise error rate in (0, 1): the probability that a right array fails any test is at most this (Holm
         1979).
@@ -177,16 +118,19 @@ def verify(
 
 
 def distribution_of(init_or_distribution: Initializer | Distribution, shape: Sequence[int]) -> Distribution:
-    """The distribution that is meant: an initializer's for this shape, or the distribution itself."""
+    """Return the distribution that is meant: an initializer's for this shape, or the distribution itself."""
     if isinstance(init_or_distribution, Initializer):
         return init_or_distribution.distribution(shape)
     if isinstance(init_or_distribution, Distribution):
         return init_or_distribution
-    raise TypeError(f"init_or_distribution must be one, such as fastinit.normal(), got {quoted(init_or_distribution)}")
+    raise TypeError(
+        "init_or_distribution must be an initializer or a distribution, such as fastinit.normal(), "
+        f"got {quoted(init_or_distribution)}"
+    )
 
 
 def as_array(array: Any) -> Array:
-    """The NumPy array that shares memory with whatever array this is.
+    """Return the NumPy array that shares memory with any kind of array.
 
     Raises
     ------
@@ -197,11 +141,11 @@ def as_array(array: Any) -> Array:
         raise TypeError("array must have no mask, got MaskedArray")
     if isinstance(array, np.ndarray):
         return np.asarray(array)  # of a memory-mapped one a plain view
-    if type(array).__module__.split(".")[0] == "torch":
+    if is_torch(array):
         tensor = array.detach()
         if tensor.device.type != "cpu":
             raise TypeError(f"array must be in the memory of the CPU, got a tensor on {tensor.device}")
-        if str(tensor.dtype) == "torch.bfloat16":  # NumPy has no such type of its own
+        if str(tensor.dtype) == "torch.bfloat16":  # which NumPy lacks
             import ml_dtypes
 
             patterns: Array = tensor.view(sys.modules["torch"].int16).numpy()
@@ -213,7 +157,7 @@ def as_array(array: Any) -> Array:
 
 
 def _whole(shape: tuple[int, ...], global_shape: Sequence[int] | None) -> tuple[int, ...]:
-    """The shape of the tensor that an array of this shape is a part of."""
+    """Return the shape of the tensor that an array of this shape is a part of."""
     if global_shape is None:
         return shape
     whole = check_shape("global_shape", global_shape)
@@ -222,35 +166,16 @@ def _whole(shape: tuple[int, ...], global_shape: Sequence[int] | None) -> tuple[
     return whole
 
 
-def holm(pvalues: Sequence[float], alpha: float) -> list[bool]:
-    """Which hypotheses stand: Holm (1979), step down from the smallest p, against alpha over how many are left.
-
-    Examples
-    --------
-    >>> holm([0.5, 0.01, 0.03], 0.05)
-    [True, False, True]
-    """
-    stand = [True] * len(pvalues)
-    for done, k in enumerate(sorted(range(len(pvalues)), key=pvalues.__getitem__)):
-        if pvalues[k] > alpha / (len(pvalues) - done):
-            break
-        stand[k] = False
-    return stand
-
-
 def _judged(
     evidence: Evidence, alpha: float, array: Array, distribution: Distribution, summary: Summary | None
 ) -> Report:
-    """The report, with Holm's verdicts."""
+    """Return the report, with Holm's verdicts."""
     stand = holm([result.pvalue for result in evidence.made], alpha)
-    results = tuple(
-        Result(r.name, r.statistic, r.pvalue, passed, r.detail) for r, passed in zip(evidence.made, stand, strict=True)
-    )
-    skipped = tuple(evidence.skipped)
+    results = tuple(replace(one, passed=passed) for one, passed in zip(evidence.made, stand, strict=True))
     return Report(
         bool(stand) and all(stand),
         results,
-        skipped,
+        tuple(evidence.skipped),
         alpha,
         array.size,
         array.shape,
@@ -258,160 +183,3 @@ def _judged(
         distribution,
         summary,
     )
-
-
-class Shared(NamedTuple):
-    """Two tensors that have elements in common, up to a scale: where they begin in each, and how many prints agree."""
-
-    first: str
-    second: str
-    first_place: int
-    second_place: int
-    prints: int
-
-
-def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
-    """Tensors that were made from equal or overlapping streams.
-
-    Fingerprints are made of distances from the mean in units of the distribution's std, rounded down: the same stream
-    under another mean, std or precision still agrees where no element of a window sits at an edge; under another kind
-    of distribution it does not. Some 1e5 fingerprints are kept of a tensor, so that an overlap of less than 1e-4 of one
-    may be missed.
-
-    Examples
-    --------
-    >>> import fastinit as fi
-    >>> a = fi.array(5000, fi.normal(), seed=0, name="w")
-    >>> b = fi.array(9000, fi.normal(std=0.02), seed=0, name="w")
-    >>> reports = {"a": fi.verify(a, fi.normal()), "b": fi.verify(b, fi.normal(std=0.02))}
-    >>> [(found.first, found.second) for found in shared_streams(reports)]
-    [('a', 'b')]
-    """
-    names = [name for name, report in reports.items() if report.summary is not None and len(report.summary.prints)]
-    kept = [reports[name].summary for name in names]
-    prints = [np.unique(one.prints, return_index=True) for one in kept if one is not None]
-    if len(names) < 2:
-        return []
-    owner = np.repeat(np.arange(len(names)), [len(values) for values, _ in prints])
-    values = np.concatenate([values for values, _ in prints])
-    places = np.concatenate(
-        [one.places[first] for one, (_, first) in zip(kept, prints, strict=True) if one is not None]
-    )
-    order = np.argsort(values, kind="stable")
-    same = np.flatnonzero(values[order][1:] == values[order][:-1])
-    pairs: dict[tuple[int, int], list[int]] = {}
-    for at in same.tolist():
-        pairs.setdefault((int(owner[order[at]]), int(owner[order[at + 1]])), []).append(at)
-    return [
-        Shared(names[a], names[b], int(places[order[found[0]]]), int(places[order[found[0] + 1]]), len(found))
-        for (a, b), found in sorted(pairs.items())
-    ]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The verdict on several tensors: each one's report, and which of them have elements in common."""
-
-    reports: dict[str, Report]
-    shared: list[Shared]
-    skipped: dict[str, str]  # tensors that were not looked at, and why
-    alpha: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether every tensor was looked at and none was rejected."""
-        return bool(self.reports) and not self.rejected and not self.skipped
-
-    @property
-    def rejected(self) -> bool:
-        """Whether a tensor was rejected, or two of them are made of the same stream."""
-        return bool(self.shared) or any(report.rejected for report in self.reports.values())
-
-    def __str__(self) -> str:
-        if len(self.reports) == 1 and not self.skipped:
-            return str(next(iter(self.reports.values())))
-        names = {name: printable(name)[:QUOTED] for name in (*self.reports, *self.skipped)}
-        width = max(map(len, names.values()), default=0)
-        counts = f"{len(self.reports)} verified, {len(self.skipped)} skipped"
-        lines = [f"{_verdict(self)}: {counts}, family-wise alpha {self.alpha:g}"]
-        for name, report in self.reports.items():
-            worst = min(report.results, key=lambda result: result.pvalue, default=None)
-            least = f"least p {worst.pvalue:.3g} ({worst.name})" if worst else "no tests"
-            lines.append(f"{names[name]:{width}}  {_verdict(report)}  {least}  {report.distribution}")
-        lines += [f"{names[name]:{width}}  skipped: {printable(reason)}" for name, reason in self.skipped.items()]
-        for one in self.shared:
-            lines.append(
-                f"REJECTED: {names[one.first]} from element {one.first_place} on and {names[one.second]} from element "
-                f"{one.second_place} on are made of the same stream ({one.prints} fingerprints agree)"
-            )
-        lines += [f"\n{names[name]}\n{report}" for name, report in self.reports.items() if report.rejected]
-        return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The verdict as JSON can hold it."""
-        return {
-            "passed": self.passed,
-            "rejected": self.rejected,
-            "alpha": self.alpha,
-            "tensors": {name: report.as_dict() for name, report in self.reports.items()},
-            "shared": [one._asdict() for one in self.shared],
-            "skipped": self.skipped,
-        }
-
-
-def verify_tensors(
-    tensors: Mapping[str, tuple[Any, Initializer | Distribution]],
-    *,
-    alpha: float = 1e-6,
-    threads: int | None = None,
-    skipped: Mapping[str, str] | None = None,
-) -> Checkpoint:
-    """`verify` several tensors, and compare them with each other: `shared_streams`.
-
-    Parameters
-    ----------
-    tensors
-        Each with its initializer or distribution. Those without elements, or without a distribution of their elements,
-        such as `orthogonal`'s, are skipped.
-    alpha
-        The family-wise error rate of all tests of all tensors; each tensor gets an equal share of it.
-    threads
-        As for `fill`.
-    skipped
-        Names of tensors that belong to the whole but cannot be looked at, each with the reason.
-
-    Returns
-    -------
-    Checkpoint
-        ``.passed`` if every tensor was looked at and none was ``.rejected``; ``.reports`` by name, ``.skipped`` with
-        reasons.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `verify`; the message names the tensor.
-
-    Examples
-    --------
-    >>> import fastinit as fi
-    >>> from fastinit.verification.verifier import verify_tensors
-    >>> init = fi.he_normal()
-    >>> tensors = {name: (fi.array((64, 64), init, seed=0, name="same"), init) for name in "ab"}
-    >>> found = verify_tensors(tensors)
-    >>> found.passed, [report.passed for report in found.reports.values()]
-    (False, [True, True])
-    """
-    reports: dict[str, Report] = {}
-    left = dict(skipped or {})
-    for name, (array, init) in tensors.items():
-        try:
-            values = as_array(array)
-            if isinstance(init, Initializer) and isinstance(init.rule(values.shape), Matrix):
-                left[name] = f"{init} has no distribution of its elements"
-            elif not values.size:
-                left[name] = "it has no elements"
-            else:
-                reports[name] = verify(values, init, alpha=alpha / len(tensors), threads=threads)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"tensor {quoted(name)}: {error}") from None
-    return Checkpoint(reports, shared_streams(reports), left, alpha)

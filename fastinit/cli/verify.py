@@ -1,0 +1,119 @@
+"""``fastinit verify``: the tensors of a file against their distributions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastinit.core.text import QUOTED, printable, quoted
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.parsing import parse
+from fastinit.io.manifests import Tensor, read_manifest
+from fastinit.io.rules import read_recipe, recipe_names, rule_for
+from fastinit.io.tensor_files import open_tensors
+from fastinit.verification.checkpoints import verify_tensors
+
+
+@click.command("verify")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--init", "text", help="Content of every tensor, such as he_normal or 'normal(std=0.02)'.")
+@click.option("--recipe", help=f"Content of each tensor: a TOML file, or one of {', '.join(recipe_names())}.")
+@click.option("--manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The model's tensors.")
+@click.option("--tensor", "glob", default="*", help="Only the tensors whose names match this glob.")
+@click.option("--alpha", type=float, default=1e-6, show_default=True, help="Family-wise error rate of all tests.")
+@click.option("--allow-skipped", is_flag=True, help="Pass though tensors were skipped, if one was verified.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
+@click.option(
+    "--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the least likely tensor."
+)
+@click.option("--threads", type=click.IntRange(1), help="Threads; by default all CPUs that may be used.")
+def command(
+    file: Path,
+    text: str | None,
+    recipe: str | None,
+    manifest: Path | None,
+    glob: str,
+    alpha: float,
+    allow_skipped: bool,
+    as_json: bool,
+    picture: Path | None,
+    threads: int | None,
+) -> None:
+    """Test whether the tensors of FILE (.npy, .npz, .safetensors) follow their distributions.
+
+    The exit code is 0 if all of them do, 1 if one does not or there is an error, and 3 if none is rejected but some, or
+    all, were skipped: they have no rule in the recipe, no distribution of their elements, no elements, or another
+    dtype.
+
+    Without a manifest, the names and shapes are the file's, and rules by a module's kind match nothing.
+    """
+    if (text is None) == (recipe is None) or (manifest is not None and recipe is None):
+        raise ValueError("give --init, or --recipe, which alone takes a --manifest")
+    if picture is not None:
+        from fastinit.verification.plots import plot
+    arrays, skipped = open_tensors(file)
+    names = [*arrays, *skipped]
+    if recipe is not None:
+        pairs, unnamed = _assigned(file, arrays, skipped, recipe, manifest)
+        skipped |= unnamed
+    else:
+        init = parse(str(text))
+        pairs = {name: (array, init) for name, array in arrays.items()}
+    pairs = {name: pair for name, pair in pairs.items() if fnmatchcase(name, glob)}
+    skipped = {name: reason for name, reason in skipped.items() if fnmatchcase(name, glob)}
+    if not pairs and not skipped:
+        raise ValueError(f"{file} has no tensor that matches --tensor {quoted(glob)}, only {_listed(names)}")
+    found = verify_tensors(pairs, alpha=alpha, threads=threads, skipped=skipped)
+    click.echo(json.dumps(found.as_dict(), indent=1) if as_json else str(found))
+    if picture is not None:
+        drawn = {name: report for name, report in found.reports.items() if report.summary is not None}
+        if not drawn:
+            raise ValueError("--plot needs a tensor of draws, and there are only constants")
+        name = min(drawn, key=lambda name: min(result.pvalue for result in drawn[name].results))
+        plot(drawn[name], picture)
+        click.echo(printable(f"{picture}: {name[:QUOTED]}"), err=True)
+    if found.rejected:
+        raise SystemExit(1)
+    if not (found.passed or (allow_skipped and found.reports)):
+        raise SystemExit(3)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return some names, short enough for a line."""
+    some = list(itertools.islice(names, 11))
+    return ", ".join(map(quoted, some[:10])) + (", ..." if some[10:] else "") or "nothing"
+
+
+def _assigned(
+    file: Path, arrays: dict[str, Any], skipped: dict[str, str], recipe: str, manifest: Path | None
+) -> tuple[dict[str, tuple[Any, Initializer]], dict[str, str]]:
+    """Return each tensor with its initializer by the recipe, and the reasons of those without one."""
+    if manifest is None:
+        tensors = [Tensor(name, array.shape, array.dtype.name) for name, array in arrays.items()]
+    else:
+        tensors = read_manifest(manifest)
+        if rest := (arrays.keys() | skipped.keys()) - {tensor.name for tensor in tensors}:
+            raise ValueError(f"{file} has tensors that {manifest} does not list: {_listed(sorted(rest))}")
+    rules = read_recipe(recipe, tensors)
+    pairs: dict[str, tuple[Any, Initializer]] = {}
+    unnamed: dict[str, str] = {}
+    for tensor in tensors:
+        rule = rule_for(tensor, rules)
+        there = arrays[tensor.name].shape if tensor.name in arrays else "absent"
+        if tensor.name in skipped or (there == "absent" and rule is None and tensor.kind == "buffer"):
+            continue  # `init` has not written this buffer
+        if there != tensor.shape:
+            raise ValueError(
+                f"tensor {quoted(tensor.name)} of {manifest} has shape {tensor.shape}, that of {file} is {there}"
+            )
+        if rule is None:
+            unnamed[tensor.name] = "no rule of the recipe names it"
+        else:
+            pairs[tensor.name] = arrays[tensor.name], rule.init
+    return pairs, unnamed

@@ -1,0 +1,173 @@
+"""`verify` for several tensors, with the search for tensors made of one random stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastinit.core.text import QUOTED, printable, quoted
+from fastinit.distributions import Distribution
+from fastinit.initializers.base import Initializer
+from fastinit.initializers.matrices import Matrix
+from fastinit.verification.report import Report, verdict_of
+from fastinit.verification.verifier import as_array, verify
+
+
+class Shared(NamedTuple):
+    """Two tensors with elements in common, up to a scale: their first in each, and the fingerprints that agree."""
+
+    first: str
+    second: str
+    first_place: int
+    second_place: int
+    fingerprints: int
+
+
+def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
+    """Return the pairs of tensors that were made from equal or overlapping streams.
+
+    Fingerprints are made of distances from the mean in units of the distribution's std, rounded down: one stream
+    under another mean, std or precision still agrees where no element of a window sits at an edge; under another kind
+    of distribution it does not. Some 1e5 fingerprints are kept of a tensor, so that an overlap of less than 1e-4 of one
+    may be missed.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> a = fi.array(5000, fi.normal(), seed=0, name="w")
+    >>> b = fi.array(9000, fi.normal(std=0.02), seed=0, name="w")
+    >>> reports = {"a": fi.verify(a, fi.normal()), "b": fi.verify(b, fi.normal(std=0.02))}
+    >>> [(found.first, found.second) for found in shared_streams(reports)]
+    [('a', 'b')]
+    """
+    summaries = {name: one.summary for name, one in reports.items() if one.summary and len(one.summary.fingerprints)}
+    names = list(summaries)
+    found = [np.unique(one.fingerprints, return_index=True) for one in summaries.values()]
+    if len(names) < 2:
+        return []
+    owner = np.repeat(np.arange(len(names)), [len(values) for values, _ in found])
+    values = np.concatenate([values for values, _ in found])
+    places = np.concatenate([one.places[first] for one, (_, first) in zip(summaries.values(), found, strict=True)])
+    order = np.argsort(values, kind="stable")
+    equal = np.flatnonzero(values[order][1:] == values[order][:-1])
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for at in equal.tolist():
+        pairs.setdefault((int(owner[order[at]]), int(owner[order[at + 1]])), []).append(at)
+    return [
+        Shared(names[a], names[b], int(places[order[same[0]]]), int(places[order[same[0] + 1]]), len(same))
+        for (a, b), same in sorted(pairs.items())
+    ]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The verdict on several tensors: each one's report, and which of them have elements in common."""
+
+    reports: dict[str, Report]
+    shared: list[Shared]
+    skipped: dict[str, str]  # reasons of the tensors that were not looked at
+    alpha: float
+
+    @property
+    def passed(self) -> bool:
+        """Test whether every tensor was looked at and none was rejected."""
+        return bool(self.reports) and not self.rejected and not self.skipped
+
+    @property
+    def rejected(self) -> bool:
+        """Test whether a tensor was rejected, or two of them are made of one stream."""
+        return bool(self.shared) or any(report.rejected for report in self.reports.values())
+
+    def __str__(self) -> str:
+        if len(self.reports) == 1 and not self.skipped:
+            return str(next(iter(self.reports.values())))
+        names = {name: printable(name)[:QUOTED] for name in (*self.reports, *self.skipped)}
+        width = max(map(len, names.values()), default=0)
+        counts = f"{len(self.reports)} verified, {len(self.skipped)} skipped"
+        lines = [f"{verdict_of(self.passed, self.rejected)}: {counts}, family-wise alpha {self.alpha:g}"]
+        for name, report in self.reports.items():
+            worst = min(report.results, key=lambda result: result.pvalue, default=None)
+            least = f"least p {worst.pvalue:.3g} ({worst.name})" if worst else "no tests"
+            lines.append(
+                f"{names[name]:{width}}  {verdict_of(report.passed, report.rejected)}  {least}  {report.distribution}"
+            )
+        lines += [f"{names[name]:{width}}  skipped: {printable(reason)}" for name, reason in self.skipped.items()]
+        for one in self.shared:
+            lines.append(
+                f"REJECTED: {names[one.first]} from element {one.first_place} on and {names[one.second]} from element "
+                f"{one.second_place} on are made of the same stream ({one.fingerprints} fingerprints agree)"
+            )
+        lines += [f"\n{names[name]}\n{report}" for name, report in self.reports.items() if report.rejected]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict in the types of JSON."""
+        return {
+            "passed": self.passed,
+            "rejected": self.rejected,
+            "alpha": self.alpha,
+            "tensors": {name: report.as_dict() for name, report in self.reports.items()},
+            "shared": [one._asdict() for one in self.shared],
+            "skipped": self.skipped,
+        }
+
+
+def verify_tensors(
+    tensors: Mapping[str, tuple[Any, Initializer | Distribution]],
+    *,
+    alpha: float = 1e-6,
+    threads: int | None = None,
+    skipped: Mapping[str, str] | None = None,
+) -> Checkpoint:
+    """`verify` several tensors, and compare them with each other: `shared_streams`.
+
+    Parameters
+    ----------
+    tensors
+        Each with its initializer or distribution. Those without elements, or without a distribution of their elements,
+        as `orthogonal`'s, are skipped.
+    alpha
+        The family-wise error rate of all tests of all tensors; each tensor gets an equal share of it.
+    threads
+        As for `fill`.
+    skipped
+        Names of tensors that belong to the whole but cannot be looked at, each with the reason.
+
+    Returns
+    -------
+    Checkpoint
+        ``.passed`` if every tensor was looked at and none was ``.rejected``; ``.reports`` by name, ``.skipped`` with
+        reasons.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `verify`; the message names the tensor.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> from fastinit.verification.checkpoints import verify_tensors
+    >>> init = fi.he_normal()
+    >>> tensors = {name: (fi.array((64, 64), init, seed=0, name="same"), init) for name in "ab"}
+    >>> found = verify_tensors(tensors)
+    >>> found.passed, [report.passed for report in found.reports.values()]
+    (False, [True, True])
+    """
+    reports: dict[str, Report] = {}
+    left = dict(skipped or {})
+    for name, (array, init) in tensors.items():
+        try:
+            values = as_array(array)
+            if isinstance(init, Initializer) and isinstance(init.resolve(values.shape), Matrix):
+                left[name] = f"{init} has no distribution of its elements"
+            elif not values.size:
+                left[name] = "it has no elements"
+            else:
+                reports[name] = verify(values, init, alpha=alpha / len(tensors), threads=threads)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"tensor {quoted(name)}: {error}") from None
+    return Checkpoint(reports, shared_streams(reports), left, alpha)
