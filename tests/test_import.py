@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT, printed
+
 OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotlib", "jax", "cupy"}
-
-
-def run(source: str, **environment: str) -> str:
-    """What a fresh Python prints, on this processor unless told otherwise."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU_")}
-    command = [sys.executable, "-c", source]
-    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 def test_an_import_is_light() -> None:
     source = "import sys, fastinit; fastinit.parse('he_normal'); print(*sys.modules)"
-    loaded = set(run(source).split())
+    loaded = set(printed(source).split())
     assert "numpy" in loaded
     assert not loaded & ({"numba", "llvmlite", "scipy.stats", "ml_dtypes"} | OPTIONAL)
 
@@ -34,7 +24,7 @@ def test_a_fill_loads_no_optional_dependency_and_no_scipy_stats() -> None:
     source = (
         "import sys, fastinit as fi; fi.array(3, fi.normal(), seed=0, name=0, dtype='bfloat16'); print(*sys.modules)"
     )
-    loaded = set(run(source).split())
+    loaded = set(printed(source).split())
     assert "numba" in loaded
     assert not loaded & ({"scipy.stats", "scipy.special"} | OPTIONAL)
 
@@ -83,15 +73,6 @@ ALL = [f"{distribution} {dtype}" for distribution in ("uniform", "normal", "trun
        for dtype in ("float16", "bfloat16", "float32", "float64")] + ["words"]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((set(line.split(":")[1].split()) for line in lines if line.startswith("flags")), set())
-
-
 @pytest.mark.parametrize("wanted", [FEW, pytest.param(ALL, marks=pytest.mark.slow)], ids=["few", "all"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_processor_makes_the_same_bits(level: str, wanted: list[str], flags: set[str]) -> None:
@@ -101,8 +82,8 @@ def test_every_processor_makes_the_same_bits(level: str, wanted: list[str], flag
     if needed - flags:
         pytest.skip(f"this processor lacks {needed - flags or level}")
     source = DIGESTS % wanted
-    here = json.loads(run(source))
-    there = json.loads(run(source, NUMBA_CPU_NAME=level, NUMBA_CPU_FEATURES=""))
+    here = json.loads(printed(source))
+    there = json.loads(printed(source, NUMBA_CPU_NAME=level, NUMBA_CPU_FEATURES=""))
     assert there == here
     assert len(set(here.values())) == len(here)
 
@@ -112,7 +93,7 @@ def test_the_processor_can_be_chosen(flags: set[str]) -> None:
     if "sse4_2" not in flags:
         pytest.skip("not an x86-64-v2 processor")
     source = "from numba.core.registry import cpu_target; print(*cpu_target.target_context.codegen().magic_tuple())"
-    chosen = run(source, NUMBA_CPU_NAME="x86-64-v2", NUMBA_CPU_FEATURES="")
+    chosen = printed(source, NUMBA_CPU_NAME="x86-64-v2", NUMBA_CPU_FEATURES="")
     assert "x86-64-v2" in chosen
     assert "fma" not in chosen
-    assert "fma" in run(source) or "fma" not in flags
+    assert "fma" in printed(source) or "fma" not in flags
