@@ -1,4 +1,4 @@
-"""Fixtures of several test files: the processor's flags, a folder of kernels for the session, the command as it is."""
+"""Fixtures of several test files: what the processor has, and the command as it is installed, in this process."""
 
 from __future__ import annotations
 
@@ -25,15 +25,6 @@ def flags() -> set[str]:
     except OSError:
         lines = []
     return next((set(line.split(":")[1].split()) for line in lines if line.startswith("flags")), set())
-
-
-@pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of kernels, empty when the session begins, for tests that need to know what is in it or shut others out.
-
-    All others use the one that NUMBA_CACHE_DIR names, or the package's own, which later sessions find again.
-    """
-    return tmp_path_factory.mktemp("kernels")
 
 
 class Overdue(BaseException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,12 @@ def printed(source: str, *arguments: object, **changed: Any) -> str:
     done = python(source, *arguments, **changed)
     assert done.code == 0, done.errors[-3000:]
     return done.out
+
+
+def hear() -> None:
+    """Before a process begins: let it have the signals that a job in the background, or under nohup, ignores."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def invoke(*arguments: object) -> tuple[int, str]:

@@ -119,8 +119,11 @@ def test_what_was_kept_by_another_version_of_a_dependency_is_not_believed(
     assert small()(1) == 3
 
 
-def test_a_folder_that_is_a_file_is_done_without(folder: Path) -> None:
+@pytest.mark.parametrize("which", ["kernels'", "chosen"])
+def test_a_folder_that_is_a_file_is_done_without(which: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.write_text("mine")
+    if which == "chosen":
+        monkeypatch.setattr(config, "CACHE_DIR", str(folder))
     for _ in range(2):
         kernel = small()
         assert (kernel(1), looked_up(kernel)) == (3, (0, 1))
@@ -443,6 +446,7 @@ print(out)
     assert printed(source, NUMBA_DISABLE_JIT="1").splitlines() == [message, message, "[0. 0. 0.]"]
 
 
+@pytest.mark.slow
 def test_a_fill_goes_on_where_nothing_can_be_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert printed(COMPILES, NUMBA_CACHE_DIR=str(tmp_path / "file")).split() == ["0", "1"]

@@ -30,7 +30,7 @@ from fastinit.io.checkpoint import (
     recipe_names,
 )
 from fastinit.io.files import complete_file
-from tests.helpers import MAIN, Done, environment, invoke
+from tests.helpers import MAIN, Done, environment, hear, invoke
 
 MANIFESTS = Path(__file__).parent / "manifests"
 MODELS = {
@@ -348,7 +348,7 @@ def test_interrupted_command_leaves_nothing(tmp_path: Path, number: signal.Signa
     out.mkdir()
     arguments = ["init", path, str(out / "m.safetensors"), "--recipe", str(recipe), "--seed", "0", "--threads", "1"]
     whole = [sys.executable, "-c", MAIN, *arguments]
-    with subprocess.Popen(whole, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(whole, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=hear) as process:
         while not os.listdir(out):  # until the partial file is there
             assert process.poll() is None
             time.sleep(0.01)

@@ -249,6 +249,7 @@ def test_a_signal_in_a_callback_is_not_lost(number: signal.Signals, code: int) -
 import ctypes, os, signal, sys, time
 from fastinit.cli import main as cli
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 @ctypes.CFUNCTYPE(None)
 def callback():
     os.kill(os.getpid(), {int(number)})

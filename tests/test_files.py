@@ -20,7 +20,7 @@ import pytest
 
 from fastinit.io.checkpoint import initialize, read_manifest, read_recipe
 from fastinit.io.files import complete_file, parse_json
-from tests.helpers import MAIN, Done, environment
+from tests.helpers import MAIN, Done, environment, hear
 
 COMMAND = [sys.executable, "-c", MAIN]
 FILL = ["fill", "--shape", "40x30", "--init", "normal", "--seed", "1", "--name", "w"]
@@ -334,7 +334,7 @@ def test_killed_at_any_time_no_incomplete_file_has_the_name(tmp_path: Path, comm
             stdout=subprocess.DEVNULL,
             text=True,
             env=environment(),
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=hear,
         ) as process:
             deadline = time.monotonic() + 60
             while late and process.poll() is None and time.monotonic() < deadline:
