@@ -142,12 +142,8 @@ def hashes(control: int) -> list[str]:
 
 
 @pytest.mark.skipif(_register()[1] != 0x1F80, reason="the other environments are written down for x86-64 alone")
-@pytest.mark.parametrize(
-    "name",
-    [name if name in ("up", "-ffast-math") else pytest.param(name, marks=pytest.mark.slow) for name in ENVIRONMENTS],
-)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_no_bit_depends_on_the_floating_point_environment(name: str) -> None:
-    """A rounding and both flags at once; each of the others is slow."""
     expected = hashes(0)
     assert len(expected) == 61
     assert hashes(ENVIRONMENTS[name]) == expected
