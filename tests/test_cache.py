@@ -22,18 +22,7 @@ from numba.core.caching import CompileResultCacheImpl
 from fastinit.kernels import cache, cpu
 from fastinit.kernels.cache import keep
 from fastinit.kernels.transforms import NormalTransform
-
-
-def environment(**changed: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")} | changed
-
-
-def run(source: str, **changed: str) -> str:
-    command = [sys.executable, "-W", "error", "-c", source]
-    done = subprocess.run(command, env=environment(**changed), capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
+from tests.helpers import environment, printed, python
 
 # One small kernel, in this process
 
@@ -130,8 +119,11 @@ def test_what_was_kept_by_another_version_of_a_dependency_is_not_believed(
     assert small()(1) == 3
 
 
-def test_a_folder_that_is_a_file_is_done_without(folder: Path) -> None:
+@pytest.mark.parametrize("which", ["kernels'", "chosen"])
+def test_a_folder_that_is_a_file_is_done_without(which: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.write_text("mine")
+    if which == "chosen":
+        monkeypatch.setattr(config, "CACHE_DIR", str(folder))
     for _ in range(2):
         kernel = small()
         assert (kernel(1), looked_up(kernel)) == (3, (0, 1))
@@ -331,18 +323,12 @@ def test_threads_that_come_at_once_share_a_kernel(monkeypatch: pytest.MonkeyPatc
 COMPILES = """
 import fastinit as fi
 from fastinit.kernels.cpu import fill_tiles
-from fastinit.kernels.transforms import UniformDraw
+from fastinit.kernels.transforms import UniformTransform
 fi.array(3, fi.uniform(), seed=0, name=0)
 import numpy as np
-stats = fill_tiles(UniformDraw, np.float32).stats
+stats = fill_tiles(UniformTransform, np.float32).stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
-
-
-def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
-    first, second = (run(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
-    assert first.split() == ["0", "1"]
-    assert second.split() == ["1", "0"]
 
 
 FIRST_VALUES = """
@@ -350,16 +336,17 @@ import sys
 import numpy as np
 import fastinit as fi
 from fastinit.kernels.cpu import fill_tiles
-from fastinit.kernels.transforms import NormalDraw, TruncatedDraw, UniformDraw
+from fastinit.kernels.transforms import NormalTransform, TruncatedTransform, UniformTransform
 for init in sys.argv[1:] or ["uniform()", "normal()", "truncated_normal()"]:
     print(fi.array(1, fi.parse(init), seed=0, name=0)[0])
 if not sys.argv[1:]:
-    distributions = UniformDraw, NormalDraw, TruncatedDraw
-    print(sum(sum(fill_tiles(distribution, np.float32).stats.cache_misses.values()) for distribution in distributions))
+    for transform in UniformTransform, NormalTransform, TruncatedTransform:
+        stats = fill_tiles(transform, np.float32).stats
+        print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
 
-def test_processes_that_start_at_once_do_not_mix_their_kernels(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_do_not_mix_their_kernels_and_the_next_compiles_nothing(tmp_path: Path) -> None:
     """Uniforms and truncated normals take arguments of the same types: only the transform tells their kernels apart."""
     command = [sys.executable, "-W", "error", "-c", FIRST_VALUES]
     inits = ["uniform()", "uniform()", "truncated_normal()", "normal()"]
@@ -367,13 +354,15 @@ def test_processes_that_start_at_once_do_not_mix_their_kernels(tmp_path: Path) -
     started = [subprocess.Popen([*command, init], env=env, stdout=subprocess.PIPE, text=True) for init in inits]
     alone = [process.communicate(timeout=600)[0] for process in started]
     assert alone == ["0.39904645\n", "0.39904645\n", "0.99113756\n", "0.99113756\n"]
-    assert run(FIRST_VALUES, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["0.39904645", "0.99113756", "0.99113756", "0"]
+    together = printed(FIRST_VALUES, NUMBA_CACHE_DIR=str(tmp_path)).split()
+    assert together == ["0.39904645", "0.99113756", "0.99113756", *["1", "0"] * 3]  # each found, none compiled
     assert len(list(tmp_path.rglob("*.*"))) == 3
 
 
 @pytest.mark.slow
 def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
-    count, again = (run("import fastinit; print(fastinit.warmup())", NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    source = "import fastinit; print(fastinit.warmup())"
+    count, again = (printed(source, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
     assert count == again
     assert len(list(tmp_path.rglob("*.kernel"))) == int(count)
 
@@ -415,12 +404,9 @@ print(*found)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 def test_a_child_forked_while_a_thread_imports_and_compiles_fills(tmp_path: Path) -> None:
     """Numba's lock, LLVM's and those of imports belong to a thread that the child does not have."""
-    command = [sys.executable, "-c", FORKS]  # Python itself warns of forks beside threads
-    done = subprocess.run(
-        command, env=environment(NUMBA_CACHE_DIR=str(tmp_path)), capture_output=True, text=True, timeout=600
-    )
-    assert done.stdout.startswith("(0, True) ")
-    assert done.stdout.count("(0, ") == 4
+    done = python(FORKS, warnings="ignore", NUMBA_CACHE_DIR=str(tmp_path))  # Python warns of forks beside threads
+    assert done.out.startswith("(0, True) ")
+    assert done.out.count("(0, ") == 4
 
 
 HANDLES = """
@@ -441,10 +427,8 @@ print(fi.array(1, fi.normal(), seed=0, name=0)[0], *found)
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
 @pytest.mark.parametrize("after", ["0.01", "0.05", "0.1", "0.3", "1", "1.5"])
 def test_a_handler_fills_while_a_kernel_is_compiled(after: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HANDLES, after]
-    env = environment(NUMBA_CACHE_DIR=str(tmp_path))
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["0.99113756", "0.39904645", "0.99113756"], done.stderr[-3000:]
+    done = python(HANDLES, after, timeout=120, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.out.split() == ["0.99113756", "0.39904645", "0.99113756"], done.errors[-3000:]
 
 
 def test_without_a_compiler_one_sentence_says_so_and_nothing_is_written() -> None:
@@ -459,10 +443,11 @@ for call in (lambda: fi.fill(out, fi.normal(), seed=0, name=0), lambda: fi.verif
 print(out)
 """
     message = "fastinit needs Numba's compiler: unset NUMBA_DISABLE_JIT"
-    assert run(source, NUMBA_DISABLE_JIT="1").splitlines() == [message, message, "[0. 0. 0.]"]
+    assert printed(source, NUMBA_DISABLE_JIT="1").splitlines() == [message, message, "[0. 0. 0.]"]
 
 
+@pytest.mark.slow
 def test_a_fill_goes_on_where_nothing_can_be_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    assert run(COMPILES, NUMBA_CACHE_DIR=str(tmp_path / "file")).split() == ["0", "1"]
+    assert printed(COMPILES, NUMBA_CACHE_DIR=str(tmp_path / "file")).split() == ["0", "1"]
     assert (tmp_path / "file").read_text() == "mine"

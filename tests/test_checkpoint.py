@@ -16,16 +16,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from safetensors import safe_open
 
 import fastinit as fi
-from fastinit.cli.main import cli
 from fastinit.io import checkpoint, files
 from fastinit.io.checkpoint import initialize
 from fastinit.io.files import complete_file
 from fastinit.io.manifests import Tensor, read_manifest
 from fastinit.io.rules import Rule, assign, read_recipe, recipe_names
+from tests.helpers import MAIN, Done, environment, hear, invoke
 
 MANIFESTS = Path(__file__).parent / "manifests"
 MODELS = {
@@ -51,10 +50,6 @@ RULES = [
     Rule(fi.constant(3), "*.steps"),
     Rule(fi.ones(), "mask"),
 ]
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from fastinit.cli.main import main; main()", *arguments]
 
 
 def manifest(folder: Path, tensors: list[Tensor]) -> str:
@@ -287,9 +282,9 @@ def test_command_init(tmp_path: Path) -> None:
     recipe.write_text("[[rule]]\nmatch = '*'\ninit = 'constant(0)'\n")
     out = tmp_path / "out.safetensors"
     arguments = ["init", manifest(tmp_path, SMALL), str(out), "--recipe", str(recipe), "--seed", "0"]
-    result = CliRunner().invoke(cli, arguments)
-    assert result.exit_code == 0, result.output
-    assert re.search(r"out.safetensors: 7 tensors, [\d.]+ k?B in \d+\.\d\d s, [\d.]+ [kMG]?B/s", result.output)
+    code, text = invoke(*arguments)
+    assert code == 0
+    assert re.search(r"out.safetensors: 7 tensors, [\d.]+ k?B in \d+\.\d\d s, [\d.]+ [kMG]?B/s", text)
     with safe_open(out, "np") as file:
         assert len(list(file.keys())) == 7
 
@@ -298,8 +293,7 @@ def test_command_init(tmp_path: Path) -> None:
 def test_command_fill_npy(tmp_path: Path, dtype: str) -> None:
     out = tmp_path / "out.npy"
     arguments = ["fill", "--shape", "40x30", "--init", "he_normal", "--seed", "1", "--name", "w", "--dtype", dtype]
-    result = CliRunner().invoke(cli, [*arguments, str(out)])
-    assert result.exit_code == 0, result.output
+    assert invoke(*arguments, out)[0] == 0
     loaded = np.load(out)
     assert loaded.dtype == dtype
     assert np.array_equal(loaded, fi.array((40, 30), fi.he_normal(), seed=1, name="w", dtype=dtype))
@@ -308,8 +302,7 @@ def test_command_fill_npy(tmp_path: Path, dtype: str) -> None:
 def test_command_fill_safetensors(tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     arguments = ["fill", "--shape", "40x30", "--init", "normal(std=0.02)", "--seed", "1", "--name", "w"]
-    result = CliRunner().invoke(cli, [*arguments, "--dtype", "bfloat16", str(out)])
-    assert result.exit_code == 0, result.output
+    assert invoke(*arguments, "--dtype", "bfloat16", out)[0] == 0
     with safe_open(out, "np") as file:
         expected = fi.array((40, 30), fi.normal(std=0.02), seed=1, name="w", dtype="bfloat16")
         assert np.array_equal(file.get_tensor("w"), expected)
@@ -329,14 +322,16 @@ def test_command_fill_safetensors(tmp_path: Path) -> None:
         ({"out": "absent/out.npy"}, "absent"),
     ],
 )
-def test_command_fill_errors(tmp_path: Path, change: dict[str, str], message: str) -> None:
+def test_command_fill_errors(
+    tmp_path: Path, change: dict[str, str], message: str, command: Callable[..., Done]
+) -> None:
     options = {"--shape": "4x4", "--init": "normal", "--seed": "0", "--name": "w", "out": "out.npy", **change}
     out = options.pop("out")
     arguments = [text for pair in options.items() for text in pair]
-    done = subprocess.run(command("fill", *arguments, out), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    done = command("fill", *arguments, out, folder=tmp_path)
+    assert done.code != 0
+    assert message in done.errors
+    assert "Traceback" not in done.errors
     assert os.listdir(tmp_path) == []
 
 
@@ -347,10 +342,9 @@ def test_interrupted_command_leaves_nothing(tmp_path: Path, number: signal.Signa
     recipe.write_text("[[rule]]\nmatch = '*'\ninit = 'truncated_normal'\n")
     out = tmp_path / "out"
     out.mkdir()
-    arguments = command(
-        "init", path, str(out / "m.safetensors"), "--recipe", str(recipe), "--seed", "0", "--threads", "1"
-    )
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+    arguments = ["init", path, str(out / "m.safetensors"), "--recipe", str(recipe), "--seed", "0", "--threads", "1"]
+    whole = [sys.executable, "-c", MAIN, *arguments]
+    with subprocess.Popen(whole, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=hear) as process:
         while not os.listdir(out):  # until the partial file is there
             assert process.poll() is None
             time.sleep(0.01)

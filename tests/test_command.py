@@ -6,37 +6,25 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
 import fastinit as fi
+from fastinit.cli import main as command_line
 from fastinit.io import rules
+from tests.helpers import MAIN, ROOT, Done, python
 
-ROOT = Path(fi.__file__).parents[1]
+Command = Callable[..., Done]
 savez: Any = np.savez  # its stubs know no names of arrays
-MAIN = "from fastinit_command import main; main()"
 RULE = "[[rule]]\nmatch = '*'\ninit = 'zeros'\n"
 EVIL = "\x1b]0;title\x07\x1b[2J\nw: passed\r\u202e[bold]"
-
-
-def python(source: str, *arguments: object, path: Path = ROOT, folder: Path | None = None) -> tuple[int, str, str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)])}
-    done = subprocess.run(
-        [sys.executable, "-c", source, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
-        cwd=folder,
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 def model(folder: Path, *, manifest: str | None = None, recipe: str = RULE) -> list[str]:
@@ -138,53 +126,63 @@ ERRORS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_an_error_is_one_line_in_bounded_time(tmp_path: Path, name: str) -> None:
+def check_error(folder: Path, name: str, run: Command) -> None:
     make, message = ERRORS[name]
-    arguments = make(tmp_path)
-    before = sorted(os.listdir(tmp_path))
-    code, _, errors = python(MAIN, *arguments, folder=tmp_path)
+    arguments = make(folder)
+    before = sorted(os.listdir(folder))
+    code, _, errors = run(*arguments, folder=folder)
     assert code == 1, errors
     assert re.fullmatch(r"fastinit: [^\n]+\n", errors), errors
     assert errors[:-1].isprintable()
     assert len(errors) < 1500
     assert message in errors
-    assert sorted(os.listdir(tmp_path)) == before
+    assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_is_one_line_in_bounded_time(tmp_path: Path, name: str, command: Command) -> None:
+    check_error(tmp_path, name, command)
+
+
+@pytest.mark.parametrize("name", ["manifest: nested", "recipe: a FIFO", "a name that UTF-8 has not"])
+def test_an_error_is_one_line_in_a_process_of_its_own(tmp_path: Path, name: str) -> None:
+    """With the stack, the signals and the arguments that a process begins with."""
+    check_error(tmp_path, name, partial(python, MAIN, timeout=60))
 
 
 @pytest.mark.parametrize("arguments", [["init", EVIL], [EVIL], ["fill", f"--{EVIL}"], ["words", "--seed", EVIL]])
-def test_wrong_usage_is_told_without_escapes(arguments: list[str]) -> None:
-    code, _, errors = python(MAIN, *arguments)
+def test_wrong_usage_is_told_without_escapes(arguments: list[str], command: Command) -> None:
+    code, _, errors = command(*arguments)
     assert code == 2
     assert "Traceback" not in errors
     assert errors.replace("\n", "").isprintable()
     assert not any(line.startswith("w: passed") for line in errors.splitlines())
 
 
-def test_names_are_printed_without_what_a_terminal_obeys(tmp_path: Path) -> None:
+def test_names_are_printed_without_what_a_terminal_obeys(tmp_path: Path, command: Command) -> None:
     """Of tensors, files, and the things that an archive has in it."""
     x = fi.array(3000, fi.normal(), seed=0, name="x")
     names = [EVIL, "w\n\x1b[1Apassed: all", "[red]x[/red]", "x" * 10_000]
     savez(tmp_path / "x.npz", **dict.fromkeys(names, x))  # equal streams: they are rejected by name
     savez(tmp_path / "y.npz", **{name: x.astype(complex) for name in names})  # skipped by name
     for file, expected in (("x.npz", 1), ("y.npz", 3)):
-        code, out, errors = python(MAIN, "verify", tmp_path / file, "--init", "normal")
+        code, out, errors = command("verify", tmp_path / file, "--init", "normal")
         assert code == expected
         assert out.replace("\n", "").isprintable()
         assert not errors
         assert not any(line.startswith(("w: passed", "passed")) for line in out.splitlines())
         assert "[red]x[/red]" in out
-        code, out, errors = python(MAIN, "verify", tmp_path / file, "--init", "normal", "--json")
+        code, out, errors = command("verify", tmp_path / file, "--init", "normal", "--json")
         assert code == expected
         assert out.replace("\n", "").isprintable()
         found = json.loads(out)
         assert found["tensors"].keys() | found["skipped"].keys() == set(names)
-    code, out, errors = python(MAIN, "verify", tmp_path / "x.npz", "--init", "normal", "--tensor", EVIL * 100)
+    code, out, errors = command("verify", tmp_path / "x.npz", "--init", "normal", "--tensor", EVIL * 100)
     assert code == 1
     assert errors[:-1].isprintable()
     assert len(errors) < 1500
     out_file = tmp_path / f"[red]{EVIL}.npy"
-    code, out, errors = python(MAIN, *fill("3", str(out_file))(tmp_path))
+    code, out, errors = command(*fill("3", str(out_file))(tmp_path))
     assert code == 0, errors
     assert out[:-1].isprintable()
     assert "[red]" in out
@@ -199,12 +197,11 @@ from fastinit.sampling.progress import bar
 with bar({"[red]" + EVIL!r}, on_stderr=True) as report:
     report(1, 2)
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "COLUMNS": "200", "TERM": "xterm"}
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=environment, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert r"[red]\x1b]0;title\x07\x1b[2J\nw: passed\r\u202e[bold]" in done.stderr
-    assert "\x1b]0;" not in done.stderr
-    assert "\x1b[2J" not in done.stderr
+    code, _, errors = python(source, FORCE_COLOR="1", COLUMNS="200", TERM="xterm")
+    assert code == 0, errors
+    assert r"[red]\x1b]0;title\x07\x1b[2J\nw: passed\r\u202e[bold]" in errors
+    assert "\x1b]0;" not in errors
+    assert "\x1b[2J" not in errors
 
 
 INTERRUPTED = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(10)\n"
@@ -217,8 +214,8 @@ def test_an_interrupt_while_modules_load_is_no_traceback(tmp_path: Path, module:
     code, out, errors = python(
         f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}",
         "--version",
-        path=tmp_path,
         folder=tmp_path,
+        PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
     )
     assert (code, out, errors) == (-signal.SIGINT, "", "")
 
@@ -227,8 +224,8 @@ def test_the_command_is_the_module_that_loads_the_rest() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     assert 'fastinit = "fastinit_command:main"' in text
     assert 'py-modules = ["fastinit_command"]' in text
-    assert python(MAIN, "--version")[1].strip() == f"fastinit, version {fi.__version__}"
-    assert python("import runpy; runpy.run_module('fastinit', run_name='__main__')", "--version")[0] == 0
+    assert python(MAIN, "--version").out.strip() == f"fastinit, version {fi.__version__}"
+    assert python("import runpy; runpy.run_module('fastinit', run_name='__main__')", "--version").code == 0
 
 
 def test_a_signal_that_was_ignored_stays_so() -> None:
@@ -252,6 +249,7 @@ def test_a_signal_in_a_callback_is_not_lost(number: signal.Signals, code: int) -
 import ctypes, os, signal, sys, time
 from fastinit.cli import main as cli
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 @ctypes.CFUNCTYPE(None)
 def callback():
     os.kill(os.getpid(), {int(number)})
@@ -270,30 +268,29 @@ cli.main()
 @pytest.mark.parametrize(
     "error",
     [
-        "ImportError('x')",
-        "OSError(5, 'x')",
-        "TypeError('x')",
-        "ValueError('x')",
-        "RuntimeError('x')",
-        "NotImplementedError('x')",
-        "RecursionError('x')",
-        "MemoryError()",
-        "OverflowError('x')",
-        "ZeroDivisionError('x')",
-        "EOFError()",
-        "ValueError('x\\ny\\x07')",
-        "ValueError('x' * 10**6)",
+        ImportError("x"),
+        OSError(5, "x"),
+        TypeError("x"),
+        ValueError("x"),
+        RuntimeError("x"),
+        NotImplementedError("x"),
+        RecursionError("x"),
+        MemoryError(),
+        OverflowError("x"),
+        ZeroDivisionError("x"),
+        EOFError(),
+        ValueError("x\ny\x07"),
+        ValueError("x" * 10**6),
     ],
+    ids=lambda error: type(error).__name__,
 )
-def test_errors_are_told_in_a_line(error: str) -> None:
-    source = f"""
-from fastinit.cli import main as cli
-@cli.cli.command("fail")
-def fail():
-    raise {error}
-cli.main()
-"""
-    code, _, errors = python(source, "fail")
+def test_errors_are_told_in_a_line(error: Exception, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command("fail")
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setitem(command_line.cli.commands, "fail", fail)
+    code, _, errors = command("fail")
     assert code == 1
     lines = [line for line in errors.splitlines() if line]  # click ends a line at the end of input
     assert len(lines) == 1
@@ -305,13 +302,15 @@ cli.main()
 
 def test_a_bug_still_has_its_traceback() -> None:
     source = "from fastinit.cli import main as cli\n@cli.cli.command('fail')\ndef fail():\n    assert False\ncli.main()"
-    assert "AssertionError" in python(source, "fail")[2]
+    assert "AssertionError" in python(source, "fail").errors
 
 
 @pytest.mark.parametrize("options", [[], ["--no-sync"]])
-def test_files_are_the_same_with_and_without_waiting_for_the_disk(tmp_path: Path, options: list[str]) -> None:
+def test_files_are_the_same_with_and_without_waiting_for_the_disk(
+    tmp_path: Path, options: list[str], command: Command
+) -> None:
     for arguments, out in ((model(tmp_path), "out.safetensors"), (fill("300x200")(tmp_path), "out.npy")):
-        code, _, errors = python(MAIN, *arguments, *options, folder=tmp_path)
+        code, _, errors = command(*arguments, *options, folder=tmp_path)
         assert code == 0, errors
         found = (tmp_path / out).read_bytes()
         if out == "out.npy":
@@ -320,10 +319,10 @@ def test_files_are_the_same_with_and_without_waiting_for_the_disk(tmp_path: Path
             assert found.endswith(bytes(12))
 
 
-def test_an_archive_with_a_huge_directory_takes_bounded_time(tmp_path: Path) -> None:
+def test_an_archive_with_a_huge_directory_takes_bounded_time(tmp_path: Path, command: Command) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         for n in range(20_000):
             archive.writestr(f"{n}.txt", b"")
-    code, _, errors = python(MAIN, "verify", tmp_path / "x.npz", "--init", "zeros")
+    code, _, errors = command("verify", tmp_path / "x.npz", "--init", "zeros")
     assert code == 1
     assert "there is no array in it" in errors

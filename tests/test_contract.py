@@ -26,6 +26,7 @@ from fastinit.kernels.philox import philox
 from fastinit.kernels.transforms import cosine_sine, minus_two_log, normal_pair, uniform_pair
 from fastinit.sampling.lowering import lower
 from tests import reference
+from tests.helpers import DTYPE_NAMES, assert_same, bits
 from tests.reference import DOUBLE, SINGLE, Precision
 
 Array = NDArray[Any]
@@ -46,7 +47,6 @@ LOG_ULPS = 1.0  # at the ends of the words, where the logarithm is nearly linear
 TIE_ULPS, MOST_TIES = 32.0, 2
 
 PRECISIONS = {"float32": SINGLE, "float64": DOUBLE}
-DTYPES = ("float16", "bfloat16", "float32", "float64")
 RANGES = (
     (0.0, 1.0),
     (-1.0, 1.0),
@@ -144,20 +144,11 @@ def indices(start: int, count: int) -> reference.Words:
     return np.uint64(start) + np.arange(count, dtype=np.uint64)
 
 
-def bits(values: Array) -> Array:
-    return np.asarray(values.view(f"u{values.itemsize}"))
-
-
 def ulp(exact: Array, precision: Precision) -> Array:
     """The spacing of the precision's floats at exact values."""
     least = np.finfo(precision.real).minexp + 1  # subnormals are as far apart as the smallest normals
     exponent = np.maximum(np.frexp(exact)[1], least)
     return np.asarray(np.ldexp(precision.wide(1), exponent - precision.kept))
-
-
-def assert_same_bits(found: Array, expected: Array) -> None:
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(bits(found), bits(expected))
 
 
 def assert_near(found: Array, exact: Array, ulps: float, precision: Precision, offset: float = 0.0) -> None:
@@ -183,15 +174,13 @@ def check_uniform(low: float, high: float, dtype: str) -> None:
     count = FEW if precision is DOUBLE else COUNT
     found, expected = made(init, dtype, 3, count), drawn(init, precision, 3, count).values.astype(precision.real)
     distribution = init.distribution((count,))
-    assert_same_bits(
-        found, expected if dtype in PRECISIONS else reference.rounded(expected, distribution, dtype_of(dtype))
-    )
+    assert_same(found, expected if dtype in PRECISIONS else reference.rounded(expected, distribution, dtype_of(dtype)))
     assert low <= float(found.min()) <= float(found.max()) <= high
 
 
 def check_16_bits(init: fi.Initializer, dtype: str) -> None:
     expected = reference.rounded(made(init, "float32"), init.distribution((COUNT,)), dtype_of(dtype))
-    assert_same_bits(made(init, dtype), expected)
+    assert_same(made(init, dtype), expected)
 
 
 def check_drawn(init: fi.Initializer, dtype: str, start: int = 5, count: int = COUNT) -> None:
@@ -242,7 +231,7 @@ def test_the_last_word() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "dtype"),
-    [(low, high, dtype) for low, high in RANGES for dtype in DTYPES if fits(low, high, dtype)],
+    [(low, high, dtype) for low, high in RANGES for dtype in DTYPE_NAMES if fits(low, high, dtype)],
 )
 def test_uniforms(low: float, high: float, dtype: str) -> None:
     check_uniform(low, high, dtype)
@@ -354,7 +343,7 @@ def test_uniforms_at_the_ends(dtype: str) -> None:
         _uniforms(lower(distribution, np.dtype(dtype)).transform, words, words[::-1], found)
         expected = reference.uniform(words.astype(np.uint64), low, high - low, precision)
         expected = reference.hold(expected, distribution.support, dtype).astype(dtype)
-        assert_same_bits(found, np.stack([expected, expected[::-1]], axis=1))
+        assert_same(found, np.stack([expected, expected[::-1]], axis=1))
         assert low <= float(found.min()) <= float(found.max()) <= high
 
 

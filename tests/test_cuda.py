@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +22,9 @@ from fastinit.sampling.cuda import Buffer, _grid, _loops
 from fastinit.sampling.lowering import lower
 from fastinit.sampling.plan import merged
 from tests.examples import EXAMPLES
+from tests.helpers import printed
 from tests.ptx import Kernel
 
-ROOT = Path(__file__).parent.parent
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
 needs_extra = pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")
 
@@ -94,21 +92,8 @@ def simulate() -> None:
     print("float32 orthogonal", bits(host) == bits(fi.array((6, 6), fi.orthogonal(), seed=0, name=0, device="cuda")))
 
 
-def run(source: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", source],
-        env=dict(os.environ) | environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def test_the_simulator_gives_the_bits_of_the_cpu() -> None:
-    lines = run("from tests.test_cuda import simulate; simulate()", NUMBA_ENABLE_CUDASIM="1").splitlines()
+    lines = printed("from tests.test_cuda import simulate; simulate()", NUMBA_ENABLE_CUDASIM="1").splitlines()
     assert len(lines) == len(FLOATS) * len(EXAMPLES) + 6
     assert not [line for line in lines if "False" in line or "True" not in line]
 

@@ -11,9 +11,6 @@ or clipped at the 99th percentile (16 bits: the 90th).
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +29,7 @@ from fastinit.distributions.moments import Moments, standard_moments
 from fastinit.distributions.truncated_normal import WORTHWHILE, tail_rate
 from fastinit.kernels.transforms import TRANSFORMS
 from tests.examples import EXAMPLES
+from tests.helpers import printed
 
 Floats = NDArray[np.float64]
 
@@ -181,7 +179,7 @@ for a in range(-32, 120):
 def test_moments_do_not_depend_on_the_processor() -> None:
     """They become a parent's std, and so the bits of float64 values; the libraries below NumPy choose by processor."""
     found = [
-        subprocess.run([sys.executable, "-W", "ignore", "-c", MOMENTS], env=os.environ | choice, capture_output=True)
+        printed(MOMENTS, warnings="ignore", **choice).splitlines()
         for choice in (
             {},
             {"OPENBLAS_CORETYPE": "Nehalem"},
@@ -189,9 +187,7 @@ def test_moments_do_not_depend_on_the_processor() -> None:
             {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX X86_V4"},
         )
     ]
-    assert all(run.returncode == 0 for run in found)
-    lines = [run.stdout.splitlines() for run in found]
-    differing = [sum(one != other for one, other in zip(lines[0], others, strict=True)) for others in lines[1:]]
+    differing = [sum(one != other for one, other in zip(found[0], others, strict=True)) for others in found[1:]]
     assert differing == [0, 0, 0]
 
 

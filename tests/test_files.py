@@ -12,26 +12,21 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastinit.io import files
 from fastinit.io.checkpoint import initialize
 from fastinit.io.files import complete_file, parse_json
 from fastinit.io.manifests import read_manifest
 from fastinit.io.rules import read_recipe
+from tests.helpers import MAIN, Done, environment, hear
 
-ROOT = Path(files.__file__).parents[1]
-COMMAND = [sys.executable, "-c", "from fastinit_command import main; main()"]
+COMMAND = [sys.executable, "-c", MAIN]
 FILL = ["fill", "--shape", "40x30", "--init", "normal", "--seed", "1", "--name", "w"]
 TOKEN = "0123456789abcdef"
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, env=environment)
 
 
 def write(path: Path | str, content: bytes = b"new", *, sync: bool = True) -> None:
@@ -79,7 +74,7 @@ def test_only_a_synchronized_file_is_renamed(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("kind", ["device", "fifo", "folder", "link to a device"])
-def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, kind: str, command: Callable[..., Done]) -> None:
     out = tmp_path / "x.npy"
     if kind == "device":
         try:
@@ -98,9 +93,9 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, kind: str) -> N
     after = os.lstat(out), os.stat(out)
     assert [(x.st_mode, x.st_ino, x.st_rdev) for x in before] == [(x.st_mode, x.st_ino, x.st_rdev) for x in after]
     assert names(tmp_path) == ["x.npy"]
-    done = run(*FILL, out)
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
+    done = command(*FILL, out)
+    assert done.code in (1, 2)
+    assert "Traceback" not in done.errors
     assert os.lstat(out).st_mode == before[0].st_mode
 
 
@@ -250,13 +245,12 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
     for name in ("x.npy", "x.safetensors"):
         options = ["--shape", "1000x1000", "--init", "zeros", "--seed", 0, "--name", "w"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             [*COMMAND, "fill", *map(str, options), str(tmp_path / name)],
             capture_output=True,
             text=True,
             timeout=60,
-            env=environment,
+            env=environment(),
             preexec_fn=limited,
         )
         assert done.returncode == 1
@@ -316,9 +310,8 @@ def test_killed_at_any_time_no_incomplete_file_has_the_name(tmp_path: Path, comm
         arguments = ["fill", out, "--shape", "4000x2500", "--init", "truncated_normal", "--seed", 7, "--name", "w"]
     arguments += ["--quiet", "--threads", 1]
     whole = [*COMMAND, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     began = time.monotonic()
-    done = subprocess.run(whole, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(whole, capture_output=True, text=True, env=environment(), timeout=120)
     seconds = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     expected, old = out.read_bytes(), b"the old file"
@@ -342,8 +335,8 @@ def test_killed_at_any_time_no_incomplete_file_has_the_name(tmp_path: Path, comm
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            env=environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            env=environment(),
+            preexec_fn=hear,
         ) as process:
             deadline = time.monotonic() + 60
             while late and process.poll() is None and time.monotonic() < deadline:
@@ -365,6 +358,6 @@ def test_killed_at_any_time_no_incomplete_file_has_the_name(tmp_path: Path, comm
         if "is unchanged" in message:
             assert content == before
     assert midway >= runs // 4
-    assert subprocess.run(whole, capture_output=True, env=environment, timeout=120).returncode == 0
+    assert subprocess.run(whole, capture_output=True, env=environment(), timeout=120).returncode == 0
     assert names(folder) == [out.name]
     assert out.read_bytes() == expected

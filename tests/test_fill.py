@@ -18,10 +18,10 @@ from fastinit.core.keys import MOST_ELEMENTS
 from fastinit.kernels.cpu import GROUP, SPAN, TILE
 from fastinit.sampling.cpu import LEAST_TASK_BYTES, TASK_BYTES
 from fastinit.sampling.plan import STREAMING_BYTES
+from tests.helpers import DTYPES, assert_same, every_dtype
 
 Array = np.ndarray[Any, Any]
 
-DTYPES = [np.dtype(kind) for kind in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 WIDTHS = DTYPES[2:]  # what the kernels are compiled for
 INITS = {  # one for each kind of draw
     "uniform": fi.uniform(-1.0, 3.0),
@@ -32,7 +32,6 @@ INITS = {  # one for each kind of draw
 }
 GUARD = 0xA5
 
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.name)
 every_width = pytest.mark.parametrize("dtype", WIDTHS, ids=lambda dtype: dtype.name)
 every_init = pytest.mark.parametrize("init", INITS.values(), ids=INITS)
 proven = settings(derandomize=True, deadline=None, max_examples=150)
@@ -47,16 +46,6 @@ def values(
 def filled(out: Array, init: fi.Initializer, **options: Any) -> Array:
     assert fi.fill(out, init, seed=7, name="w", **options) is out
     return out
-
-
-def bits(array: Array) -> Array:
-    """What is compared: -0 is not 0, and memory layout is no matter."""
-    return np.ascontiguousarray(array).view(f"u{array.itemsize}")
-
-
-def assert_same(got: Array, expected: Array) -> None:
-    assert got.dtype == expected.dtype
-    np.testing.assert_array_equal(bits(got), bits(expected))
 
 
 def placed(

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
+from functools import cache
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT, printed
+
 OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotlib", "jax", "cupy"}
-
-
-def run(source: str, **environment: str) -> str:
-    """What a fresh Python prints, on this processor unless told otherwise."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU_")}
-    command = [sys.executable, "-c", source]
-    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 def test_an_import_is_light() -> None:
     source = "import sys, fastinit; fastinit.parse('he_normal'); print(*sys.modules)"
-    loaded = set(run(source).split())
+    loaded = set(printed(source).split())
     assert "numpy" in loaded
     assert not loaded & ({"numba", "llvmlite", "scipy.stats", "ml_dtypes"} | OPTIONAL)
 
@@ -34,7 +25,7 @@ def test_a_fill_loads_no_optional_dependency_and_no_scipy_stats() -> None:
     source = (
         "import sys, fastinit as fi; fi.array(3, fi.normal(), seed=0, name=0, dtype='bfloat16'); print(*sys.modules)"
     )
-    loaded = set(run(source).split())
+    loaded = set(printed(source).split())
     assert "numba" in loaded
     assert not loaded & ({"scipy.stats", "scipy.special"} | OPTIONAL)
 
@@ -77,33 +68,42 @@ for wanted in %r:
     name="w"))
 print(json.dumps(found))
 """
-FEW = ["uniform float32", "normal float32", "normal float16", "truncated float32", "truncated bfloat16", "tail float32",
-       "normal float64"]  # fmt: skip
-ALL = [f"{distribution} {dtype}" for distribution in ("uniform", "normal", "truncated", "narrow", "tail")
-       for dtype in ("float16", "bfloat16", "float32", "float64")] + ["words"]  # fmt: skip
+FEW = ("uniform float32", "normal float32", "normal float16", "truncated float32", "truncated bfloat16", "tail float32",
+       "normal float64")  # fmt: skip
+ALL = (*(f"{distribution} {dtype}" for distribution in ("uniform", "normal", "truncated", "narrow", "tail")
+         for dtype in ("float16", "bfloat16", "float32", "float64")), "words")  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((set(line.split(":")[1].split()) for line in lines if line.startswith("flags")), set())
+@cache
+def digests(wanted: tuple[str, ...], level: str = "") -> dict[str, str]:
+    """Those of a processor of this level, or of the one that is here."""
+    chosen = {"NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": ""} if level else {}
+    found: dict[str, str] = json.loads(printed(DIGESTS % (wanted,), **chosen))
+    return found
 
 
-@pytest.mark.parametrize("wanted", [FEW, pytest.param(ALL, marks=pytest.mark.slow)], ids=["few", "all"])
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_processor_makes_the_same_bits(level: str, wanted: list[str], flags: set[str]) -> None:
-    """The cache on disk keeps the processors apart, so that only the first run of these tests compiles."""
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("level", "wanted"),
+    [
+        pytest.param("x86-64-v2", FEW, id="x86-64-v2 few"),
+        pytest.param("x86-64-v3", FEW, id="x86-64-v3 few"),
+        *(pytest.param(level, ALL, id=f"{level} all", marks=slow) for level in LEVELS),
+    ],
+)
+def test_every_processor_makes_the_same_bits(level: str, wanted: tuple[str, ...], flags: set[str]) -> None:
+    """Of the last level are the processors that have it, but for what they prefer.
+
+    The cache on disk keeps the processors apart, so that only the first run of these tests compiles.
+    """
     names = list(LEVELS)
     needed = set[str]().union(*(LEVELS[name] for name in names[: names.index(level) + 1]))
     if needed - flags:
         pytest.skip(f"this processor lacks {needed - flags or level}")
-    source = DIGESTS % wanted
-    here = json.loads(run(source))
-    there = json.loads(run(source, NUMBA_CPU_NAME=level, NUMBA_CPU_FEATURES=""))
-    assert there == here
+    here = digests(wanted)
+    assert digests(wanted, level) == here
     assert len(set(here.values())) == len(here)
 
 
@@ -112,7 +112,7 @@ def test_the_processor_can_be_chosen(flags: set[str]) -> None:
     if "sse4_2" not in flags:
         pytest.skip("not an x86-64-v2 processor")
     source = "from numba.core.registry import cpu_target; print(*cpu_target.target_context.codegen().magic_tuple())"
-    chosen = run(source, NUMBA_CPU_NAME="x86-64-v2", NUMBA_CPU_FEATURES="")
+    chosen = printed(source, NUMBA_CPU_NAME="x86-64-v2", NUMBA_CPU_FEATURES="")
     assert "x86-64-v2" in chosen
     assert "fma" not in chosen
-    assert "fma" in run(source) or "fma" not in flags
+    assert "fma" in printed(source) or "fma" not in flags

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import fastinit as fi
-from fastinit.cli.main import cli
 from fastinit.initializers.base import FACTORIES
 from fastinit.initializers.matrices import Matrix, Places, Sparse
 from fastinit.io.checkpoint import initialize
 from fastinit.io.manifests import Tensor
 from fastinit.io.rules import Rule
 from tests import reference
-from tests.test_fill import DTYPES, assert_only_written, assert_same, placed
+from tests.helpers import DTYPES, assert_same, every_dtype, invoke
+from tests.test_fill import assert_only_written, placed
 
 Array = np.ndarray[Any, Any]
 
@@ -51,7 +51,6 @@ INITS: dict[str, tuple[fi.Initializer, int]] = {
     "sparse, Keras": (fi.sparse(0.3, std=1.0, layout="IO"), 2),
 }
 every_init = pytest.mark.parametrize(("init", "axes"), INITS.values(), ids=INITS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.name)
 proven = settings(derandomize=True, deadline=None)
 
 
@@ -471,9 +470,7 @@ def test_a_model_of_them(tmp_path: Path) -> None:
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    testing = pytest.importorskip("click.testing")
     out = tmp_path / "w.npy"
     options = ["--shape", "6x4", "--init", "orthogonal(gain=2.0)", "--seed", "3", "--name", "w", "--quiet"]
-    result = testing.CliRunner().invoke(cli, ["fill", str(out), *options])
-    assert result.exit_code == 0, result.output
+    assert invoke("fill", out, *options)[0] == 0
     assert_same(np.load(out), fi.array((6, 4), fi.orthogonal(2.0), seed=3, name="w"))

@@ -24,6 +24,7 @@ import pytest
 
 import fastinit as fi
 from fastinit.sampling import threads as parallel
+from tests.helpers import environment, printed
 
 MIB = 1 << 20
 COUNT = 6 * MIB + 11  # float32 elements: several tasks, none of them whole
@@ -202,7 +203,7 @@ except KeyboardInterrupt:
 def test_ctrl_c(init: str, threads: int) -> None:
     """A fill of 2 GiB takes a second or more; the interrupt is answered after a task, not after a fill."""
     source = ENDLESS.format(init=f"init = fi.{init}", threads=threads)
-    child = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-c", source], env=environment(), stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == "begin\n"
@@ -216,14 +217,6 @@ def test_ctrl_c(init: str, threads: int) -> None:
         child.kill()
         child.communicate()
     assert waited < 2.0  # a second is the promise; the rest is for a busy machine
-
-
-def in_child(source: str, **environment: str) -> list[str]:
-    """What another process prints."""
-    clean = {name: value for name, value in os.environ.items() if name != "FASTINIT_NUM_THREADS"}
-    command = [sys.executable, "-c", source]
-    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=True, timeout=300)
-    return done.stdout.split()
 
 
 def test_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,9 +238,9 @@ def test_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_affinity_of_a_real_process() -> None:
     source = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-    source += "from fastinit.parallel import thread_count; print(thread_count(), thread_count(4))"
-    assert in_child(source) == ["1", "4"]
-    assert in_child(source, FASTINIT_NUM_THREADS="3") == ["3", "4"]
+    source += "from fastinit.sampling.threads import thread_count; print(thread_count(), thread_count(4))"
+    assert printed(source).split() == ["1", "4"]
+    assert printed(source, FASTINIT_NUM_THREADS="3").split() == ["3", "4"]
 
 
 TREES: dict[str, tuple[dict[str, str], float]] = {
@@ -326,7 +319,7 @@ print(len(os.listdir("/proc/self/task")) - before)
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's list of threads")
 def test_there_are_no_more_threads_than_one_fill_had_use_for() -> None:
-    assert in_child(SEVERAL_SIZES) == ["11"]
+    assert printed(SEVERAL_SIZES).split() == ["11"]
 
 
 @pytest.mark.parametrize("started", [0, 1, 3])
@@ -375,7 +368,7 @@ print("done")
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's limit on addresses")
 def test_a_limit_on_memory_leaves_no_thread_behind() -> None:
-    assert in_child(LIMITED.format(count=COUNT)) == ["done"]
+    assert printed(LIMITED.format(count=COUNT)).split() == ["done"]
 
 
 IN_A_HANDLER = """
@@ -400,7 +393,7 @@ print("done")
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 def test_a_signal_handler_may_fill_while_the_thread_that_it_interrupts_fills() -> None:
-    assert in_child(IN_A_HANDLER.format(count=1 << 17)) == ["done"]
+    assert printed(IN_A_HANDLER.format(count=1 << 17)).split() == ["done"]
 
 
 def test_a_second_interrupt_waits_for_the_others_too() -> None:
@@ -458,7 +451,7 @@ print(size("VmHWM") - before, size("VmRSS") - before)
     ("shape", "order", "times"), [((1 << 28,), "C", 1), ((1 << 11, 1 << 15), "F", 1), ((100, 1000), "C", 2000)], ids=str
 )
 def test_no_memory_but_the_buffer(shape: tuple[int, ...], order: str, times: int) -> None:
-    peak, left = map(int, in_child(PEAK.format(shape=shape, order=order, times=times)))
+    peak, left = map(int, printed(PEAK.format(shape=shape, order=order, times=times)).split())
     assert peak < 64 * MIB
     assert left < 16 * MIB
 
@@ -466,4 +459,4 @@ def test_no_memory_but_the_buffer(shape: tuple[int, ...], order: str, times: int
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's peak of the memory")
 def test_the_measure_of_memory_sees_a_copy() -> None:
     source = PEAK.format(shape=1 << 25, order="C", times=1).replace("fi.fill(out,", "fi.fill(out.copy(),")
-    assert int(in_child(source)[0]) > 120 * MIB
+    assert int(printed(source).split()[0]) > 120 * MIB

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import struct
-import subprocess
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -26,8 +24,8 @@ from safetensors import deserialize as untyped
 import fastinit as fi
 from fastinit.io import tensor_files as tensorfiles
 from fastinit.io.tensor_files import CODES, Opened, open_tensors, product
+from tests.helpers import printed, python
 
-ROOT = Path(tensorfiles.__file__).parents[1]
 deserialize: Any = untyped
 DTYPES = {code: np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name) for name, code in CODES.items()}
 FLOAT = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
@@ -587,12 +585,9 @@ from fastinit.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 main()
 """
-    command = [sys.executable, "-c", source, "verify", str(tmp_path / "x.npz"), "--init", "zeros"]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 1
-    assert re.fullmatch(r"fastinit: .*cannot unpack .*x\.npz.*\n", done.stderr)
+    done = python(source, "verify", tmp_path / "x.npz", "--init", "zeros", timeout=60)
+    assert done.code == 1
+    assert re.fullmatch(r"fastinit: .*cannot unpack .*x\.npz.*\n", done.errors)
 
 
 MEMORY = """
@@ -636,12 +631,9 @@ def test_memory_is_bounded(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(local + data + directory + end)
     assert len(data) < size / 900
-    command = [sys.executable, "-c", MEMORY, str(path), str(size)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    print(f"{int(done.stdout) / 1e6:.1f} MB of {size / 1e6:.0f}")
-    assert int(done.stdout) < 64 << 20
+    found = int(printed(MEMORY, path, size, timeout=120))
+    print(f"{found / 1e6:.1f} MB of {size / 1e6:.0f}")
+    assert found < 64 << 20
 
 
 def test_a_name_tells_the_format(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import fastinit as fi
-from fastinit.cli.main import cli
 from fastinit.io.tensor_files import open_tensors
+from tests.helpers import environment
+from tests.helpers import invoke as run
 
 MANIFEST: list[dict[str, Any]] = [
     {"name": "block.weight", "shape": [96, 64], "dtype": "float32", "module": "Linear"},
@@ -36,13 +36,6 @@ init = "he_normal"
 match = "*.bias"
 init = "zeros"
 """
-
-
-def run(*args: object) -> tuple[int, str]:
-    done = CliRunner().invoke(cli, [*map(str, args)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout
 
 
 @pytest.fixture
@@ -156,14 +149,11 @@ def test_what_is_refused(tmp_path: Path, options: list[str], message: str) -> No
         run("verify", tmp_path / "x.npy", *options)
 
 
-def words(*args: object) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-    command = [sys.executable, "-m", "fastinit", "words", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return np.frombuffer(done.stdout, "<u4")
+def test_words_are_those_of_the_stream(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    def words(*args: object) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+        assert run("words", *args)[0] == 0
+        return np.frombuffer(capfdbinary.readouterr().out, "<u4")
 
-
-def test_words_are_those_of_the_stream() -> None:
     count = 600_001  # more than two blocks
     assert (words("--seed", 5, "--name", "w", "--count", count) == fi.words(count, seed=5, name="w")).all()
     mixed = words("--seed", 5, "--name", "w", "--names", 3, "--count", count)
@@ -179,7 +169,8 @@ def test_words_are_those_of_the_stream() -> None:
 
 def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m fastinit words --seed 0 --name w | head -c 1000000 | wc -c"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=300)
+    shell = ["bash", "-o", "pipefail", "-c", command]
+    done = subprocess.run(shell, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "1000000"
     assert done.stderr == ""
     assert done.returncode == 0
