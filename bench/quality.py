@@ -1,8 +1,8 @@
 """Who follows the distribution: `fastinit.verify` over the initializers of NumPy, torch, JAX and Keras, and ours.
 
 ``python -m bench.quality`` makes 2**26 elements of each distribution in each dtype, each library with the seed 0, and
-writes a table between the two markers of docs/benchmarks.md; a library that is not installed is skipped. A cell says ``passes``, or
-which tests failed. ``--size N`` takes N x N elements in place of 8192 x 8192.
+writes a table between the two markers of docs/benchmarks.md; a library that is not installed is skipped. A cell says
+``passes``, or which tests failed. ``--size N`` takes N x N elements in place of 8192 x 8192.
 """
 
 from __future__ import annotations

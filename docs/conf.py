@@ -15,6 +15,7 @@ extensions = [
     "numpydoc",
 ]
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
 default_role = "autolink"  # what stands in single backticks is a link where it names something of the reference
 
 myst_enable_extensions = ["dollarmath"]

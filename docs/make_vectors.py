@@ -178,7 +178,8 @@ def text(content: dict[str, Any]) -> str:
     """Return JSON with one case a line."""
     parts = [f' "stream_format": {content["stream_format"]}', f' "polynomials": {json.dumps(content["polynomials"])}']
     for key in ("words", "values", "sparse"):
-        parts.append(f' "{key}": [\n  ' + ",\n  ".join(map(json.dumps, content[key])) + "\n ]")
+        cases = ",\n  ".join(map(json.dumps, content[key]))
+        parts += [f' "{key}": [\n  {cases}\n ]']
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 

@@ -100,9 +100,8 @@ def verify(
     - *lower tail*, *upper tail*: the means of -log F(x) and -log(1 - F(x)), which weigh the tails like the statistic of
       Anderson and Darling (1954), averaged over each bin.
     - *mean*, *variance*, *skewness*, *kurtosis*: the means of z, z**2, z**3, z**4, for z = (x - mean) / std of the
-    distribution,
-      in their own standard errors, from the distribution's moments. Their p-values, and those of the tails and of the
-      lags, are those of a Pearson type III distribution of the same skewness.
+      distribution, in their own standard errors, from the distribution's moments. Their p-values, and those of the
+      tails and of the lags, are those of a Pearson type III distribution of the same skewness.
     - *beyond 4*, 5, 5.5, 6, 6.5 *sigma*: how many elements of a normal, as a Poisson number.
     - *lag n*: the mean of z[i] z[i + n] in C order, for 1, 2, 3, 4, 8, ..., 64 and one step along each axis.
     - *rows*, *columns*: the largest correlation between any two of up to 128 rows, 1024 elements of each, in normal
