@@ -1,7 +1,7 @@
 """Draw the imports between the rooms of the package, docs/rooms.svg: ``python docs/make_diagram.py``.
 
 The graph is grimp's, which import-linter uses too (extra ``[test]``). The rows are the layers of the contract in
-pyproject.toml. An arrow leads from a room to one that it imports.
+pyproject.toml. An arrow leads from a room to one that it imports; it is pale where a chain of others implies it.
 """
 
 from __future__ import annotations
@@ -48,6 +48,20 @@ def upwards(arrows: dict[tuple[str, str], int]) -> list[tuple[str, str]]:
     return [(one, other) for one, other in arrows if row[other] < row[one] or (other, one) in arrows]
 
 
+def implied(arrows: dict[tuple[str, str], int]) -> set[tuple[str, str]]:
+    """Return the arrows between rooms that a longer chain of arrows connects, too."""
+    order = [room for row in layers() for room in row]
+    reach: dict[str, set[str]] = {}
+    for room in reversed(order):
+        next_rooms = [other for one, other in arrows if one == room]
+        reach[room] = set(next_rooms).union(*(reach.get(other, set()) for other in next_rooms))
+    return {
+        (one, other)
+        for one, other in arrows
+        if any(other in reach.get(middle, set()) for first, middle in arrows if first == one and middle != other)
+    }
+
+
 def drawing(arrows: dict[tuple[str, str], int]) -> str:
     """Return the picture: boxes in rows, and curved arrows."""
     rows = layers()
@@ -65,7 +79,8 @@ def drawing(arrows: dict[tuple[str, str], int]) -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto" '
         'markerUnits="userSpaceOnUse"><path d="M0 0L8 4L0 8z" fill="#456"/></marker></defs>',
     ]
-    for (one, other), _ in sorted(arrows.items()):
+    pale = implied(arrows)
+    for one, other in sorted(arrows, key=lambda arrow: (arrow not in pale, arrow)):
         (x, y), (u, v) = place[one], place[other]
         if y == v:
             side = 1 if u > x else -1
@@ -81,7 +96,8 @@ def drawing(arrows: dict[tuple[str, str], int]) -> str:
                 f"M{start:.0f} {y + BOX[1] / 2:.0f}C{start + bend:.0f} {y + ROW * 0.6:.0f} "
                 f"{end + bend:.0f} {v - ROW * 0.6:.0f} {end:.0f} {v - BOX[1] / 2:.0f}"
             )
-        lines.append(f'<path d="{path}" fill="none" stroke="#456" stroke-opacity="0.7" marker-end="url(#tip)"/>')
+        opacity = 0.2 if (one, other) in pale else 1
+        lines.append(f'<path d="{path}" fill="none" stroke="#456" opacity="{opacity}" marker-end="url(#tip)"/>')
     for room, (x, y) in place.items():
         lines += [
             f'<rect x="{x - BOX[0] / 2:.0f}" y="{y - BOX[1] / 2:.0f}" width="{BOX[0]}" height="{BOX[1]}" rx="6" '
