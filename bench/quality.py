@@ -138,7 +138,7 @@ def main() -> None:
     """Make the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
     parser.add_argument("--size", type=int, default=8192, help="rows and columns of every array")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the file with the two markers")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/benchmarks.md", help="the file with the two markers")
     options = parser.parse_args()
     text = table(["library", "initializer", *DTYPES], list(rows(options.size)))
     print(f"{options.size} x {options.size} elements, 2^{math.log2(options.size**2):g}")

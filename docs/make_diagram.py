@@ -13,7 +13,7 @@ import grimp
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "rooms.svg"
-WIDTH, ROW, BOX = 640, 84, (132, 34)
+WIDTH, ROW, BOX = 860, 84, (132, 34)
 
 
 def layers() -> list[list[str]]:
@@ -87,11 +87,9 @@ def drawing(arrows: dict[tuple[str, str], int]) -> str:
             path = f"M{x + side * BOX[0] / 2:.0f} {y:.0f}L{u - side * BOX[0] / 2:.0f} {v:.0f}"
         else:
             depth = round((v - y) / ROW)
-            bend = 0 if depth == 1 else (depth * 34) * (1 if (depth + len(one)) % 2 else -1)
+            bend = 0 if depth == 1 else (depth * 34 + 70) * (1 if (depth + len(one)) % 2 else -1)
             start, end = x + bend * 0.2, u + bend * 0.2
-            start, end = (
-                min(max(point, centre - 54), centre + 54) for point, centre in ((start, x), (end, u))
-            )
+            start, end = (min(max(point, centre - 54), centre + 54) for point, centre in ((start, x), (end, u)))
             path = (
                 f"M{start:.0f} {y + BOX[1] / 2:.0f}C{start + bend:.0f} {y + ROW * 0.6:.0f} "
                 f"{end + bend:.0f} {v - ROW * 0.6:.0f} {end:.0f} {v - BOX[1] / 2:.0f}"

@@ -229,7 +229,9 @@ def test_the_diagram_of_imports_is_current() -> None:
 
 
 @pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme")),
+    any(
+        importlib.util.find_spec(name) is None for name in ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme")
+    ),
     reason="Sphinx or one of its extensions is not installed: pip install -e '.[docs]'",
 )
 def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
