@@ -87,7 +87,11 @@ def drawing(arrows: dict[tuple[str, str], int]) -> str:
             path = f"M{x + side * BOX[0] / 2:.0f} {y:.0f}L{u - side * BOX[0] / 2:.0f} {v:.0f}"
         else:
             depth = round((v - y) / ROW)
-            bend = 0 if depth == 1 else (depth * 34 + 70) * (1 if (depth + len(one)) % 2 else -1)
+            bend = (
+                0
+                if depth == 1
+                else (depth * 34 + 70) * (1 if (x + u > WIDTH + 100 if depth == 2 else (depth + len(one)) % 2) else -1)
+            )
             start, end = x + bend * 0.2, u + bend * 0.2
             start, end = (min(max(point, centre - 54), centre + 54) for point, centre in ((start, x), (end, u)))
             path = (

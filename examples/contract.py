@@ -190,7 +190,8 @@ class Arithmetic:
         square = self.times(x, x)
         cosine, sine = self.horner(square, self.cos), self.times(x, self.horner(square, self.sin))
         quarter = (word + 2 ** (w - 3)) % 2**w >> (w - 2)
-        return [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)][quarter]
+        turned: list[tuple[float, float]] = [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)]
+        return turned[quarter]
 
     def normals(self, pair: tuple[int, int], mean: float, std: float) -> tuple[float, float]:
         """Return the two normals of a pair of words."""

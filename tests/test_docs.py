@@ -136,8 +136,8 @@ def filled(case: dict[str, Any]) -> Any:
         ),
     }[type(found)](found)
     out = np.empty_like(fi.array(count, fi.zeros(), seed=0, name=0, dtype=case["dtype"]))
-    where = {"global_shape": (case["start"] + count,), "global_offset": (case["start"],)}
-    return fi.fill(out, init, seed=case["seed"], name=case["name"], **where)
+    whole, start = (case["start"] + count,), (case["start"],)
+    return fi.fill(out, init, seed=case["seed"], name=case["name"], global_shape=whole, global_offset=start)
 
 
 def case_id(case: dict[str, Any]) -> str:
