@@ -70,6 +70,7 @@ def drawing(arrows: dict[tuple[str, str], int]) -> str:
         for n, row in enumerate(rows)
         for k, room in enumerate(row)
     }
+    rows_of = {room: n for n, row in enumerate(rows) for room in row}
     height = 60 + ROW * (len(rows) - 1)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
@@ -87,11 +88,11 @@ def drawing(arrows: dict[tuple[str, str], int]) -> str:
             path = f"M{x + side * BOX[0] / 2:.0f} {y:.0f}L{u - side * BOX[0] / 2:.0f} {v:.0f}"
         else:
             depth = round((v - y) / ROW)
-            bend = (
-                0
-                if depth == 1
-                else (depth * 34 + 70) * (1 if (x + u > WIDTH + 100 if depth == 2 else (depth + len(one)) % 2) else -1)
-            )
+            side = 1 if (x + u > WIDTH + 100 if depth == 2 else (depth + len(one)) % 2) else -1
+            bend = 0 if depth == 1 else side * (depth * 34 + 70)
+            between = [place[room][0] for room in rows[rows_of[one] + 1]] if depth == 2 else []
+            if any(abs((x + u) / 2 + 0.9 * bend - centre) < 0.6 * BOX[0] for centre in between):
+                bend = -bend
             start, end = x + bend * 0.2, u + bend * 0.2
             start, end = (min(max(point, centre - 54), centre + 54) for point, centre in ((start, x), (end, u)))
             path = (

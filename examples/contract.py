@@ -189,7 +189,7 @@ class Arithmetic:
         )
         square = self.times(x, x)
         cosine, sine = self.horner(square, self.cos), self.times(x, self.horner(square, self.sin))
-        quarter = (word + 2 ** (w - 3)) % 2**w >> (w - 2)
+        quarter = (word + (1 << (w - 3)) & (1 << w) - 1) >> (w - 2)
         turned: list[tuple[float, float]] = [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)]
         return turned[quarter]
 
