@@ -1,8 +1,8 @@
 """Who follows the distribution: `fastinit.verify` over the initializers of NumPy, torch, JAX and Keras, and ours.
 
 ``python -m bench.quality`` makes 2**26 elements of each distribution in each dtype, each library with the seed 0, and
-writes a table between the README's two markers; a library that is not installed is skipped. A cell says ``passes``, or
-which tests failed. ``--size N`` takes N x N elements in place of 8192 x 8192.
+writes a table between the two markers of docs/benchmarks.md; a library that is not installed is skipped. A cell says
+``passes``, or which tests failed. ``--size N`` takes N x N elements in place of 8192 x 8192.
 """
 
 from __future__ import annotations
@@ -138,16 +138,16 @@ def main() -> None:
     """Make the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
     parser.add_argument("--size", type=int, default=8192, help="rows and columns of every array")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="the file with the two markers")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/benchmarks.md", help="the file with the two markers")
     options = parser.parse_args()
     text = table(["library", "initializer", *DTYPES], list(rows(options.size)))
     print(f"{options.size} x {options.size} elements, 2^{math.log2(options.size**2):g}")
     print(text)
-    before, begin, rest = options.readme.read_text().partition(BEGIN)
+    before, begin, rest = options.page.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        sys.exit(f"{options.readme} has no {BEGIN} and {END}: nothing was written there")
-    options.readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        sys.exit(f"{options.page} has no {BEGIN} and {END}: nothing was written there")
+    options.page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 if __name__ == "__main__":
