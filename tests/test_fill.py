@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.core.keys import MOST_ELEMENTS
+from fastinit.core.checks import MOST_ELEMENTS
 from fastinit.kernels.cpu import GROUP, SPAN, TILE
 from fastinit.sampling.cpu import LEAST_TASK_BYTES, TASK_BYTES
 from fastinit.sampling.plan import STREAMING_BYTES

@@ -126,7 +126,7 @@ def test_progress(threads: int, init: fi.Initializer) -> None:
 @pytest.mark.parametrize("fail_at", [1, 2, 3])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_exception_of_the_progress_function_stops_the_work(threads: int, fail_at: int, expected: bytes) -> None:
-    out = np.zeros(64 * MIB, np.uint8).view(np.float32)
+    out = np.zeros(256 * MIB, np.uint8).view(np.float32)  # so many tasks that nobody ends them while we sleep
     record = Recorder(fail_at)
     with pytest.raises(LookupError, match="enough"):
         fi.fill(out, fi.normal(), seed=0, name="w", threads=threads, progress=record)

@@ -4,26 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from fastinit.core.arrays import is_masked
-from fastinit.core.checks import MOST_ELEMENTS, check_flag, check_integer, check_real, check_shape, check_sizes
-from fastinit.core.exact import Exact, exactly
+from fastinit.core.checks import check_integer
 from fastinit.core.text import quoted
-
-# TODO: the checks are listed until all rooms import them from core.checks, core.exact and core.arrays
-__all__ = [
-    "MOST_ELEMENTS",
-    "STREAM_FORMAT",
-    "Exact",
-    "check_flag",
-    "check_integer",
-    "check_real",
-    "check_shape",
-    "check_sizes",
-    "exactly",
-    "is_masked",
-    "key_of",
-    "stream_of",
-]
 
 STREAM_FORMAT = 1
 """Version of the value contract: values change only together with this number."""

@@ -5,7 +5,7 @@ The room imports `fastinit.core` alone. To add a distribution, write its class h
 `fastinit.kernels.transforms.TRANSFORMS`.
 """
 
-from fastinit.distributions.base import Array, Distribution, Floats, check_std
+from fastinit.distributions.base import Distribution
 from fastinit.distributions.constant import Constant
 from fastinit.distributions.normal import Normal
 from fastinit.distributions.truncated_normal import TruncatedNormal
@@ -13,14 +13,11 @@ from fastinit.distributions.uniform import Uniform
 
 __all__ = [
     "DISTRIBUTIONS",
-    "Array",
     "Constant",
     "Distribution",
-    "Floats",
     "Normal",
     "TruncatedNormal",
     "Uniform",
-    "check_std",
 ]
 
 # The registry, from which the tests take their list

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
+from fastinit.core.arrays import Floats
 from fastinit.core.dtypes import Precision
-from fastinit.core.keys import Exact, check_real
-from fastinit.core.text import quoted
+from fastinit.core.exact import Exact
 
-Floats = NDArray[np.float64]
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class Parameters(NamedTuple):
@@ -71,11 +68,3 @@ class Distribution(Exact, ABC):
         """Return the numbers that a dtype must be able to hold, by the name that an error gives them."""
         low, high = self.support
         return {"mean": self.mean, "std": self.std, "lower bound": low, "upper bound": high}
-
-
-def check_std(value: Any, argument: str = "std") -> float:
-    """Return a standard deviation as a float, finite and 0 or more, or raise an error that names the argument."""
-    number = check_real(argument, value)
-    if number < 0:
-        raise ValueError(f"{argument} must be 0 or more, got {quoted(value)}")
-    return number

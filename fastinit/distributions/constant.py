@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastinit.core.arrays import Floats
+from fastinit.core.checks import check_real
 from fastinit.core.dtypes import Precision
-from fastinit.core.keys import check_real
-from fastinit.distributions.base import Distribution, Floats, Parameters
+from fastinit.distributions.base import Distribution, Parameters
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

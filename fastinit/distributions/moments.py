@@ -14,8 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from fastinit.core.arrays import Floats
 from fastinit.core.environment import in_default
-from fastinit.distributions.base import Floats
 
 # Gauss-Legendre of ten points on [-1, 1]: nodes above zero, and weights (Abramowitz and Stegun, table 25.4)
 _RULE = (

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from fastinit.core.arrays import Floats
+from fastinit.core.checks import check_real, check_std
 from fastinit.core.dtypes import Precision
-from fastinit.core.keys import check_real
-from fastinit.distributions.base import Distribution, Floats, Parameters, check_std
+from fastinit.distributions.base import Distribution, Parameters
 from fastinit.distributions.constant import Constant
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from fastinit.core.arrays import Floats
+from fastinit.core.checks import check_real, check_std
 from fastinit.core.dtypes import Precision, inside
 from fastinit.core.environment import in_default
-from fastinit.core.keys import check_real
 from fastinit.core.text import quoted
-from fastinit.distributions.base import Distribution, Floats, Parameters, check_std
+from fastinit.distributions.base import Distribution, Parameters
 from fastinit.distributions.moments import Moments, exp, moments_of_density, standard_moments
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastinit.core.arrays import Floats
+from fastinit.core.checks import check_real
 from fastinit.core.dtypes import Precision, inside
-from fastinit.core.keys import check_real
-from fastinit.distributions.base import Distribution, Floats, Parameters
+from fastinit.distributions.base import Distribution, Parameters
 from fastinit.distributions.constant import Constant
 
 if TYPE_CHECKING:

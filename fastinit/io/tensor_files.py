@@ -18,25 +18,25 @@ from typing import IO, Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from fastinit.core.arrays import Array
-from fastinit.core.dtypes import dtype_of
+from fastinit.core.dtypes import DTYPES, dtype_of
 from fastinit.core.text import QUOTED, printable, quoted, size_text
 from fastinit.io.files import open_regular, parse_json, reserve
 
-CODES = {  # how safetensors names a dtype, in the order in which tensors are laid out: the widest first
-    "float64": "F64",
+_INTEGERS = {
     "int64": "I64",
     "uint64": "U64",
-    "float32": "F32",
     "int32": "I32",
     "uint32": "U32",
-    "float16": "F16",
-    "bfloat16": "BF16",
     "int16": "I16",
     "uint16": "U16",
     "int8": "I8",
     "uint8": "U8",
     "bool": "BOOL",
 }
+_SIZES = {name: row.size for name, row in DTYPES.items()} | {name: np.dtype(name).itemsize for name in _INTEGERS}
+# safetensors' names of dtypes, in the order in which tensors are laid out: the widest first
+CODES = {name: row.code for name, row in DTYPES.items()} | _INTEGERS
+CODES = {name: CODES[name] for name in sorted(CODES, key=_SIZES.__getitem__, reverse=True)}
 _NAMES = {code: name for name, code in CODES.items()}
 _OTHERS = {  # bits an element of the other dtypes of safetensors
     "C64": 64,
@@ -280,7 +280,7 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]
     for key, numbers in (("shape", shape), ("data_offsets", offsets)):
         if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < 1 << 64 for n in numbers):
             raise ValueError(f"{place}: {key} must be a list of numbers in [0, 2**64), got {quoted(numbers)}")
-    bits = dtype_of(_NAMES[code]).itemsize * 8 if code in _NAMES else _OTHERS[code]
+    bits = 8 * _SIZES[_NAMES[code]] if code in _NAMES else _OTHERS[code]
     wanted = product((*shape, bits), 1 << 64)
     if wanted is None:
         raise ValueError(f"{place} cannot have the shape {quoted(shape)}")

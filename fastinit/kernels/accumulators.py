@@ -47,7 +47,7 @@ class Found(NamedTuple):
     lagged: Any  # z z' at each of the near lags
     outside: Any  # how many finite values lie below and above the bounds
     bad: Any  # how many are NaN or infinite
-    prints: Any  # uint64 fingerprints
+    fingerprints: Any  # uint64
     places: Any  # where in the array each begins
 
 
@@ -115,13 +115,13 @@ def _fingerprints(q, keys, count, room, base, limit, found, kept):
             if hits == 0:
                 continue
             for j in range(part.size):
-                if part[j] <= limit and kept < found.prints.size:
+                if part[j] <= limit and kept < found.fingerprints.size:
                     at = KEY * (start + j) + shift
                     value = np.uint64(0)
                     for k in range(WINDOW):
                         value = (value ^ np.uint64(np.uint8(q[at + k]))) * _ODD
                         value ^= value >> _FOLD
-                    found.prints[kept] = value
+                    found.fingerprints[kept] = value
                     found.places[kept] = base + at
                     kept += 1
     return kept

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastinit.core.arrays import Array
-from fastinit.core.checks import check_choice
-from fastinit.core.keys import check_real
+from fastinit.core.checks import check_choice, check_real
 from fastinit.core.text import quoted
 from fastinit.initializers.gains import SAME
 

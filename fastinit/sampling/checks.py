@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fastinit.core.checks import check_shape, check_sizes
 from fastinit.core.dtypes import FLOATS
-from fastinit.core.keys import check_shape, check_sizes
 from fastinit.core.text import quoted
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer, Shape

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastinit.core.arrays import is_masked
+from fastinit.core.checks import MOST_ELEMENTS
 from fastinit.core.forks import FOR_FILLS, load
-from fastinit.core.keys import MOST_ELEMENTS, is_masked
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix, Places

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from fastinit.core.arrays import is_torch
 from fastinit.core.forks import FOR_FILLS, load
 from fastinit.core.text import printable, quoted
 from fastinit.distributions import Constant, Distribution
@@ -107,7 +108,7 @@ class Buffer:
             If its elements are not aligned.
         """
         stream, device = None, _ordinal(out)
-        if _torch_tensor(out):
+        if is_torch(out):
             torch = sys.modules["torch"]
             out, stream = out.detach(), torch.cuda.current_stream(out.device).cuda_stream
         found: Any = getattr(out, "__cuda_array_interface__", None)
@@ -232,7 +233,7 @@ def on_device(out: Any) -> bool:
     """Return whether this is an array on a GPU, or one of its simulator's."""
     if isinstance(out, np.ndarray):
         return False
-    if _torch_tensor(out):
+    if is_torch(out):
         return bool(out.is_cuda)
     return hasattr(out, "__cuda_array_interface__") or hasattr(out, "__cuda_ndarray__")
 
@@ -248,12 +249,6 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 def _numba_cuda() -> Any:
     """Return Numba's module, which has no types."""
     return importlib.import_module("numba.cuda")
-
-
-def _torch_tensor(out: Any) -> bool:
-    """Return whether this is torch's; it is not imported for the question."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(out, torch.Tensor)
 
 
 def _check_device() -> None:

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastinit.core.checks import MOST_ELEMENTS, check_integer, check_shape
 from fastinit.core.dtypes import dtype_of
 from fastinit.core.environment import in_default
 from fastinit.core.forks import FOR_FILLS, load
-from fastinit.core.keys import MOST_ELEMENTS, check_integer, check_shape, key_of, stream_of
+from fastinit.core.keys import key_of, stream_of
 from fastinit.core.text import quoted
 from fastinit.initializers.base import Initializer
 from fastinit.sampling import cpu, cuda

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from fastinit.core.checks import check_integer
 from fastinit.core.environment import is_default, make_default
-from fastinit.core.keys import check_integer
 from fastinit.core.text import quoted
 
 

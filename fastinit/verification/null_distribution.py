@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastinit.distributions import Array, Constant, Distribution, Floats
+from fastinit.core.arrays import Array, Floats
+from fastinit.distributions import Constant, Distribution
 
 if TYPE_CHECKING:
     from fastinit.kernels.accumulators import Grid

@@ -106,7 +106,7 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
     def task(k: int) -> int:
         begin, end = k * TASK, min((k + 1) * TASK, size)
         found, kept = count(begin, end, sums[k], products[k])
-        kept_of[k] = found.prints[:kept].copy(), found.places[:kept].copy()
+        kept_of[k] = found.fingerprints[:kept].copy(), found.places[:kept].copy()
         with lock:  # whole numbers, whose sum has no order
             for total, one in ((bins, found.bins), (outside, found.outside), (bad, found.bad)):
                 total += one
