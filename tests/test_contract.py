@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numba import njit
 from numpy.typing import NDArray
+from scipy import stats
 
 import fastinit as fi
 from bench.exhaustive import BOUNDS
@@ -461,3 +462,13 @@ def test_values_are_pinned(distribution: str, dtype: str) -> None:
 def test_the_pinned_normals_are_beyond_the_bounds() -> None:
     for dtype in PRECISIONS:
         assert abs(fi.array(4, fi.normal(), seed=PINNED_SEED, name=PINNED_NAME, dtype=dtype)).max() > 2
+
+
+@pytest.mark.parametrize("dtype", list(PRECISIONS))
+@pytest.mark.parametrize(("lower", "upper"), [(-0.5, 0.0), (0.0, 0.5), (-0.5, -0.0), (-1e-3, 0.0)])
+def test_an_interval_may_end_at_the_mean(lower: float, upper: float, dtype: str) -> None:
+    """Neither bound is then nearer to the mean than the other: t counts from the mean, upwards from the lower one."""
+    init = fi.truncated_normal(0.25, 2.0, lower, upper)
+    check_drawn(init, dtype)
+    found = made(init, dtype).astype(np.float64)
+    assert stats.kstest(found, init.distribution((COUNT,)).cdf).pvalue > 1e-6

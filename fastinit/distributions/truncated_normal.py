@@ -164,7 +164,7 @@ class TruncatedNormal(Distribution):
         if self.proposal == "normal":
             return Parameters("truncated", {"mean": self.parent_mean, "std": self.parent_std, **bounds})
         a, b = self.bounds
-        below, near = b <= 0, self.nearest
+        below, near = b < 0, self.nearest
         origin = (self.upper if below else self.lower) if near > 0 else self.parent_mean
         line = {"slope": -self.parent_std if below else self.parent_std, "origin": origin, **bounds}
         if self.proposal == "exponential":
