@@ -90,12 +90,12 @@ INITIALIZERS = (
     fi.truncated_normal(0.5, 0.02, -1.0, 0.3),  # normal, with many retries
     fi.truncated_normal(lower=0.0, upper=math.inf),  # normal, half a line
     fi.truncated_normal(lower=-0.1, upper=0.2),  # uniform, around the mean
-    fi.truncated_normal(lower=-0.5, upper=0.0),  # uniform, up to the mean
     fi.truncated_normal(lower=1.0, upper=1.7),  # uniform, above
     fi.truncated_normal(2.0, 0.1, lower=-1.7, upper=-1.0),  # uniform, below
     fi.truncated_normal(lower=3.0, upper=math.inf),  # exponential, above
     fi.truncated_normal(-1.0, 3.0, lower=1.0, upper=3.5),  # exponential, bounded
     fi.truncated_normal(lower=-math.inf, upper=-1.5),  # exponential, below
+    fi.truncated_normal(lower=-0.5, upper=0.0),  # uniform, up to the mean
 )
 
 
