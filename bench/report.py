@@ -1,6 +1,6 @@
-"""Run the benchmarks and render them: the tables of docs/benchmarks.md, and a picture.
+"""Run the benchmarks and render them: the tables of docs/benchmarks.md, and two pictures.
 
-``python -m bench.report`` measures for some minutes, keeps the figures as JSON under ``bench/results``, draws a picture
+``python -m bench.report`` measures for some minutes, keeps the figures as JSON under ``bench/results``, draws pictures
 beside it and writes the tables between the two markers of docs/benchmarks.md. ``--from FILE`` renders what was measured
 before; ``--tiny`` takes sizes and turns that show nothing but that all of it works.
 """
@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,15 +227,15 @@ def ratio_rows(results: Results) -> list[tuple[str, str, str, bool | None]]:
     return found
 
 
-def markdown(results: Results, picture: str) -> str:
-    """All of the report."""
+def markdown(results: Results, pictures: Sequence[str]) -> str:
+    """Return all of the report."""
     kept = results.kept
     versions = ", ".join(f"{package} {version}" for package, version in kept["versions"].items())
     marks = {True: "yes", False: "**no**", None: ""}
     parts = [
         f"{kept['machine']['cpu']}, {results.threads} threads, Python {kept['machine']['python']}, {results.date}; "
         f"{versions}. Absent: {', '.join(kept['absent']) or 'none'}.",
-        f"![GB/s of the contenders]({picture})",
+        *(f"![GB/s of the contenders]({picture})" for picture in pictures),
         f"{size_text(results.top)} of float32, warm unless the contender makes a new array: GB/s as the median (slowest"
         f"{DASH}fastest) of the turns, then the fraction of streaming stores, on fresh pages for new arrays. Bold is "
         "faster than fastinit. Contenders took turns, and the mean, deviation and bounds of each were checked before.",
@@ -251,42 +252,48 @@ def markdown(results: Results, picture: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def draw(results: Results, target: Path) -> None:
-    """Bars against the ceiling, and speed over size."""
+COLOURS = "#d62728", "C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9"
+
+
+def draw(results: Results, target: Path) -> list[Path]:
+    """Draw normals of the five fastest libraries against the ceiling, and all libraries over size; return the files."""
     from matplotlib.figure import Figure
 
-    shown = list(dict.fromkeys(row.library for row in results.rows if row.distribution in DISTRIBUTIONS))
-    colours = dict(zip(shown, ("#d62728", "#ff9896", "C0", "C9", "C1", "C2", "C4", "C5", "C6"), strict=False))
-    figure = Figure(figsize=(15, 6.5), layout="constrained")
-    bars, *lines = figure.subplots(1, 3, width_ratios=(2.2, 1, 1))
-    figure.suptitle(
-        f"{results.kept['machine']['cpu']}, float32: the fastest variant of each library; "
-        f"left on {results.threads} threads (NumPy also on one), right on one or {results.threads}"
-    )
-    ceiling = results.main(ZEROS, contender=CEILING)
-    for place, distribution in enumerate(DISTRIBUTIONS):
-        found = [row for row in (results.nearest(distribution, library=library) for library in shown) if row]
-        for k, row in enumerate(found):
-            median, slow, fast = row.speeds
-            x, width = place + 0.9 * ((k + 0.5) / len(found) - 0.5), 0.9 / len(found)
-            spread = [[median - slow], [fast - median]]
-            bars.bar(x, median, width, yerr=spread, color=colours[row.library], label=row.library)
-            bars.annotate(f" {median:.2g} ", (x, fast), rotation=90, ha="center", va="bottom", fontsize=8)
-    if ceiling:
-        bars.axhline(ceiling.speeds[0], color="black", linestyle="--")
-        bars.annotate("streaming stores", (len(DISTRIBUTIONS) - 0.5, ceiling.speeds[0]), ha="right", va="bottom")
-    bars.set_xticks(range(len(DISTRIBUTIONS)), DISTRIBUTIONS)
-    bars.set_ylabel("GB/s")
-    bars.set_title(f"{size_text(results.top)}, median and spread of the turns")
+    shown = dict.fromkeys(row.library for row in results.rows if row.distribution in DISTRIBUTIONS)
+    shown.pop(OURS_FRESH, None)
+    colours = dict(zip(shown, COLOURS, strict=False))
+    processor = f"{results.kept['machine']['cpu']}, float32, {results.threads} threads"
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    best = [row for row in (results.nearest(NORMAL, library=library) for library in shown) if row]
+    best = sorted(best, key=lambda row: row.speeds[0])[-5:]
+    for place, row in enumerate(best):
+        median, slow, fast = row.speeds
+        spread = [[median - slow], [fast - median]]
+        axes.barh(place, median, xerr=spread, color=colours[row.library], ecolor="#555555", log=True)
+        axes.annotate(f" {median:.2g}", (fast, place), va="center")
+    if ceiling := results.main(ZEROS, contender=CEILING):
+        axes.axvline(ceiling.speeds[0], color="black", linestyle="--")
+        axes.annotate(
+            "streaming stores of a constant ", (ceiling.speeds[0], -0.42), ha="right", va="center", fontsize=8
+        )
+    axes.set_yticks(range(len(best)), [row.library for row in best])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("GB/s, median and spread of the turns")
+    axes.set_title(f"normal, {size_text(results.top)}: {processor}", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(target, dpi=110, metadata={"Software": None})
+
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    figure.suptitle(f"{processor}: the fastest variant of each library", fontsize=10)
     sizes = sorted({row.nbytes for row in results.rows if row.dtype == "float32"})
     stores = {CEILING: "black", "plain stores": "grey"}
-    for axes, distribution in zip(lines, (UNIFORM, NORMAL), strict=True):
+    grid = figure.subplots(1, 2)
+    for axes, distribution in zip(grid, (UNIFORM, NORMAL), strict=True):
         for library, colour in (colours | stores).items():
-            wanted = {
-                "library": library,
-                "distribution": ZEROS if library in stores else distribution,
-                "dtype": "float32",
-            }
+            drawn = ZEROS if library in stores else distribution
+            wanted = {"library": library, "distribution": drawn, "dtype": "float32"}
             found = [row for row in (results.best(nbytes=size, **wanted) for size in sizes) if row]
             style = {"linestyle": "--"} if library in stores else {"marker": "."}
             xs, ys = [row.nbytes for row in found], [row.speeds[0] for row in found]
@@ -299,13 +306,11 @@ def draw(results: Results, target: Path) -> None:
         axes.set_ylabel("GB/s")
         axes.set_title(f"{distribution} over the array's size")
         axes.grid(alpha=0.3)
-    handles = {
-        label: handle
-        for axes in (bars, *lines)
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=6)
-    figure.savefig(target, dpi=100, metadata={"Software": None})
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=5)
+    over_size = target.with_stem(f"{target.stem}-sizes")
+    figure.savefig(over_size, dpi=110, metadata={"Software": None})
+    return [target, over_size]
 
 
 def main() -> None:
@@ -314,14 +319,13 @@ def main() -> None:
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="render this JSON; measure nothing")
     parser.add_argument("--tiny", action="store_true", help="sizes of KiB: shows only that it works")
     parser.add_argument("--turns", type=int, help="of each contender; by default 5, tiny 2")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="where JSON and picture go")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="where JSON and pictures go")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/benchmarks.md", help="the file with the two markers")
     options = parser.parse_args()
     source = options.source or measure(options.results, options.tiny, options.turns or (2 if options.tiny else 5))
     results = Results(json.loads(source.read_text()))
-    picture = source.with_suffix(".png")
-    draw(results, picture)
-    text = markdown(results, os.path.relpath(picture, options.page.parent))
+    pictures = draw(results, source.with_suffix(".png"))
+    text = markdown(results, [os.path.relpath(picture, options.page.parent) for picture in pictures])
     page = options.page.read_text()
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)

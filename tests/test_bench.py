@@ -75,8 +75,9 @@ def test_a_tiny_run_ends_with_tables_and_a_picture(tmp_path: Path) -> None:
         "uniform / oneMKL Philox4x32-10",
         "truncated normal / torch",
     }  # only what needs a peer may be missing
-    picture = (tmp_path / "results" / f"{results.name}.png").read_bytes()
-    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    for ending in ("", "-sizes"):
+        picture = (tmp_path / "results" / f"{results.name}{ending}.png").read_bytes()
+        assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     assert f"(results/{results.name}.png)" in text
 
 
@@ -118,7 +119,7 @@ def test_ratios_are_medians_over_common_turns() -> None:
 
 def test_the_table_shows_losses_absent_peers_and_wrong_values() -> None:
     wrong = {"jax, jit, normal, bfloat16": "mean -0.5"}
-    text = report.markdown(report.Results(figures(wrong=wrong)), "picture.png")
+    text = report.markdown(report.Results(figures(wrong=wrong)), ["picture.png"])
     assert "| fastinit.fill | 0.52 (0.26–1.05) 0.50 |" in text
     assert "| randompack x256++simd | **2.10 (2.10–2.10) 1.00** |" in text
     assert "| NumPy SFC64 | 0.13 (0.13–0.13) 0.12 |" in text  # no loss

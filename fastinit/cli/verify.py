@@ -76,7 +76,7 @@ def command(
         if not drawn:
             raise ValueError("--plot needs a tensor of draws, and there are only constants")
         name = min(drawn, key=lambda name: min(result.pvalue for result in drawn[name].results))
-        plot(drawn[name], picture)
+        plot(drawn[name], picture, name=name, tensors=len(drawn))
         click.echo(printable(f"{picture}: {name[:QUOTED]}"), err=True)
     if found.rejected:
         raise SystemExit(1)

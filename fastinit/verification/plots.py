@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ except ImportError:
     raise ImportError("a plot needs matplotlib: pip install fastinit-weights[plot]") from None
 
 from fastinit.core.arrays import Floats
+from fastinit.core.text import printable
+from fastinit.distributions import Distribution
 from fastinit.verification.report import Report, Summary
 
 INK, CURVE, BAND = "#1f4e79", "#c0392b", "#d9d9d9"
@@ -75,7 +78,7 @@ def _quantile_plot(axes: Any, report: Report, summary: Summary) -> None:
         near = stats.beta.ppf(chance, below[some], above[some] + 1)
         rest = stats.beta.ppf(1 - chance, above[some] + 1, below[some])
         bands.append(z(_quantiles(near, rest, summary)))
-    axes.fill_between(expected, *bands, color=BAND, label=f"{COVERED:.0%} band, each point")
+    axes.fill_between(expected, *bands, color=BAND, label=f"{COVERED:.0%} of right arrays, at each point")
     ends = [float(expected.min()), float(expected.max())] if len(some) else [-1.0, 1.0]
     axes.plot(ends, ends, color=CURVE, lw=1, label="distribution")
     axes.plot(expected, z(edges), ".", ms=2.5, color=INK, label="array")
@@ -91,13 +94,17 @@ def _deviation(axes: Any, summary: Summary) -> None:
     distance = np.cumsum(summary.counts) / size - summary.cdf[1:]
     unit = math.sqrt(size)
     limit = float(stats.kstwo.isf(1 - COVERED, size)) * unit
-    axes.axhspan(-limit, limit, color=BAND, label=f"{COVERED:.0%} band, whole curve")
+    axes.axhspan(-limit, limit, color=BAND, label=f"{COVERED:.0%} of right arrays, whole curve")
     axes.axhline(0, color=CURVE, lw=1)
     axes.plot(summary.cdf[1:], distance * unit, color=INK, lw=0.9, label="array")
     reach = max(1.25 * limit, 1.1 * float(abs(distance).max()) * unit)
-    axes.set(title="Distribution function", xlabel="probability under the distribution", ylabel="deviation × √n")
+    axes.set(
+        title="Distribution function",
+        xlabel="probability under the distribution",
+        ylabel="(share of the array − probability) × √n",
+    )
     axes.set(xlim=(0, 1), ylim=(-reach, 1.35 * reach))
-    axes.legend(frameon=False, loc="upper center", ncols=2)
+    axes.legend(frameon=False, loc="upper center", ncols=2, fontsize=9)
 
 
 def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
@@ -112,7 +119,12 @@ def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
         axes.set(title=f"Correlation of {len(matrix)} rows", xlabel="row of the sample", ylabel="row of the sample")
         return
     names, values = list(summary.lags), list(summary.lags.values())
-    axes.axhspan(-2.58 / math.sqrt(report.size), 2.58 / math.sqrt(report.size), color=BAND, label="99% band, each lag")
+    axes.axhspan(
+        -2.58 / math.sqrt(report.size),
+        2.58 / math.sqrt(report.size),
+        color=BAND,
+        label="99% of right arrays, at each lag",
+    )
     axes.plot(range(len(names)), values, "o", color=INK, ms=4)
     axes.set_xticks(range(len(names)), [name.removeprefix("lag ") for name in names])
     axes.set(title="Correlation along the array", xlabel="lag (elements)", ylabel="correlation")
@@ -120,7 +132,25 @@ def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
     axes.legend(frameon=False, loc="upper center")
 
 
-def plot(report: Report, path: str | Path) -> None:
+def _four_digits(distribution: Distribution) -> str:
+    """Return a distribution's repr with numbers of four digits."""
+    return re.sub(r"\d+\.\d+(e[+-]\d+)?", lambda found: f"{float(found[0]):.4g}", repr(distribution))
+
+
+def _title(report: Report, name: str, tensors: int) -> str:
+    """Return the tensor's name and claim, the verdict, and the least p among how many."""
+    least = min(report.results, key=lambda result: result.pvalue)
+    failed = [result.name for result in report.results if not result.passed]
+    verdict = "passed" if report.passed else f"rejected by {', '.join(failed[:4])}{' …' if len(failed) > 4 else ''}"
+    subject = f"{printable(name)[:60]}: " if name else ""
+    chosen = f", the least of {tensors} tensors, which may leave a band by chance" if tensors > 1 else ""
+    return (
+        f"{subject}{report.size:,} elements of {report.dtype} as {_four_digits(report.distribution)}\n"
+        f"{verdict}; least p of {len(report.results)} tests {least.pvalue:.3g} ({least.name}){chosen}"
+    )
+
+
+def plot(report: Report, path: str | Path, *, name: str = "", tensors: int = 1) -> None:
     """Write a report's picture: histogram, Q-Q plot, deviation of the distribution function, correlations.
 
     The bands are those of a right array, for each point of the Q-Q plot (the beta distribution of an order statistic)
@@ -132,6 +162,10 @@ def plot(report: Report, path: str | Path) -> None:
         Of `verify`.
     path
         The file; its ending names the format, such as .png, .pdf or .svg.
+    name
+        The tensor's, for the title.
+    tensors
+        Number of tensors of which this one is the least likely, for the title.
 
     Raises
     ------
@@ -159,7 +193,5 @@ def plot(report: Report, path: str | Path) -> None:
     _heat_map(figure, grid[1, 1], report, summary)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
-    failed = [result.name for result in report.results if not result.passed]
-    verdict = "passed" if report.passed else f"rejected by {', '.join(failed[:4])}{' …' if len(failed) > 4 else ''}"
-    figure.suptitle(f"{report.size:,} elements of {report.dtype} as {report.distribution}\n{verdict}", fontsize=11)
+    figure.suptitle(_title(report, name, tensors), fontsize=11)
     figure.savefig(path, dpi=150)
