@@ -13,7 +13,15 @@ MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
 
 class Fans(NamedTuple):
-    """The inputs of one output unit, and the outputs that one input unit reaches."""
+    """Fans of a weight.
+
+    Attributes
+    ----------
+    fan_in
+        Inputs of one output unit.
+    fan_out
+        Outputs that one input unit reaches.
+    """
 
     fan_in: float
     fan_out: float

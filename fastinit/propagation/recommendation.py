@@ -16,17 +16,39 @@ _FAMILIES = (lecun_normal, xavier_normal, he_normal)
 
 
 class Rival(NamedTuple):
-    """One initializer in theory; the lower the cost, the better."""
+    """One initializer in theory.
+
+    Attributes
+    ----------
+    init
+        Initializer.
+    rate, gradient_rate
+        Factor of the activations' std a layer, and of the gradients', backwards.
+    cost
+        The larger abs(log) of both over the whole depth, and the spread that the width causes; lower is better.
+    holds
+        Whether neither changes by a factor of 16 over the whole depth.
+    """
 
     init: Initializer
-    rate: float  # the factor of the activations' std a layer
-    gradient_rate: float  # and of the gradients', backwards
-    cost: float  # the larger abs(log) of both over the whole depth, and the spread that the width causes
-    holds: bool  # neither changes by a factor of 16 over the whole depth
+    rate: float
+    gradient_rate: float
+    cost: float
+    holds: bool
 
 
 class Recommendation(NamedTuple):
-    """An initializer, with the theory of it and of its rivals, the best first; made by `recommend`."""
+    """Result of `recommend`.
+
+    Attributes
+    ----------
+    init
+        Initializer of the least cost, among those that hold if any does.
+    holds
+        Whether it does.
+    rivals
+        All initializers that were compared, the best first, each with its theory.
+    """
 
     init: Initializer
     holds: bool

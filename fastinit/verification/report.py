@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """One test: its statistic, the probability of this one or a rarer under the distribution, and the verdict."""
+    """One test.
+
+    Attributes
+    ----------
+    name, statistic
+        Of the test.
+    pvalue
+        Probability of this statistic or a rarer one under the null distribution.
+    passed
+        Whether Holm's correction lets it stand.
+    detail
+        Where it was found, such as the rows of a correlation.
+    """
 
     name: str
     statistic: float
@@ -41,9 +53,24 @@ class Summary:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdict on an array; its text is a table.
+    """Verdict on an array; ``str`` is a table.
 
-    ``skipped`` names the tests that could not be made, with the reason: an array may be too small for them.
+    Attributes
+    ----------
+    passed
+        Whether the array was looked at, and no test rejects it.
+    results
+        Each test's `Result`.
+    skipped
+        Tests that could not be made, with the reason: an array may be too small for them.
+    alpha
+        Family-wise error rate of all tests.
+    size, shape, dtype
+        Of the array.
+    distribution
+        The null distribution, before rounding to the dtype.
+    summary
+        Counts of the pass over the array; None for constants.
     """
 
     passed: bool
