@@ -25,6 +25,7 @@ from click.testing import CliRunner
 import fastinit as fi
 from fastinit.cli.main import cli
 from tests import reference
+from tests.helpers import printed
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -243,3 +244,47 @@ def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "Truncated" in (tmp_path / "html" / "api.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_distribution_is_added_as_the_page_says(tmp_path: Path) -> None:
+    """The steps of the walk-through, done to a copy of the package: one file, one transform, two rows, one factory."""
+    shutil.copytree(ROOT / "fastinit", tmp_path / "fastinit", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    file, transform, factory, check = blocks
+
+    def edit(name: str, *changes: tuple[str, str]) -> None:
+        path = tmp_path / "fastinit" / name
+        source = path.read_text(encoding="utf-8")
+        for old, new in changes:
+            assert source.count(old) == 1, old
+            source = source.replace(old, new)
+        path.write_text(source, encoding="utf-8")
+
+    (tmp_path / "fastinit/distributions/laplace.py").write_text(file, encoding="utf-8")
+    edit(
+        "distributions/__init__.py",
+        ("(Constant, Uniform,", "(Constant, Laplace, Uniform,"),
+        (
+            "\nfrom fastinit.distributions.normal",
+            "\nfrom fastinit.distributions.laplace import Laplace\nfrom fastinit.distributions.normal",
+        ),
+    )
+    row = '"laplace": Transform(LaplaceTransform, laplace_pair, bounded=False)'
+    assert f"`{row}`" in text
+    edit(
+        "kernels/transforms.py",
+        ("class WordsTransform(", f"{transform}\n\nclass WordsTransform("),
+        ("str, Transform] = {", f"str, Transform] = {{\n    {row},"),
+    )
+    made = tmp_path / "fastinit/initializers/elementwise.py"
+    made.write_text(f"{made.read_text()}\n\nfrom fastinit.distributions.laplace import Laplace\n\n\n{factory}")
+    source = (
+        f"import fastinit as fi\nfrom fastinit.initializers.elementwise import laplace\nfi.laplace = laplace\n{check}"
+    )
+    source += (
+        "for dtype in fi.core.dtypes.FLOATS:\n    x = fi.array(99_999, fi.laplace(1, 2), seed=0, name=0, dtype=dtype)\n"
+    )
+    source += "    assert fi.verify(x, fi.laplace(1, 2)).passed\nprint(fi.parse('laplace(std=2.0)'))"
+    assert printed(source, folder=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache")) == "laplace(std=2.0)\n"
