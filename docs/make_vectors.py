@@ -14,68 +14,12 @@ from typing import Any
 import numpy as np
 
 import fastinit as fi
+from fastinit.kernels.transforms import FLOAT32, FLOAT64
 
 TARGET = Path(__file__).parent / "vectors.json"
 COUNT = 16
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 STREAMS = ((0, 0, 0), (0, "w", 0), (2**64 - 1, "layers.0.mlp.up", 5), (0x0123456789ABCDEF, 2**63 - 1, 2**34 - 4))
-
-# What decides the bits of a logarithm, a sine and a cosine: coefficients of powers 0, 1, 2, ..., as float64. They are
-# part of stream format 1, and so literals here as in the kernels.
-POLYNOMIALS: dict[str, dict[str, Any]] = {
-    "float32": {
-        "scale": 1.0004432,
-        "log": [0.99999046, -0.6672642, 0.48736516, -0.5273823, -0.36190656, -2.4174328, -3.2791853, -2.8290985],
-        "sin": [6.2804017, -41.28675, 81.41319, -75.21203],
-        "cos": [1.0, -19.721724, 64.82432, -85.21637, 59.01965],
-    },
-    "float64": {
-        "scale": 1.00099605,
-        "log": [
-            0.999999999999985,
-            -0.6666666666719429,
-            0.4999999993470856,
-            -0.40000004124146327,
-            0.33333176575830287,
-            -0.2857536487313028,
-            0.24930708705233198,
-            -0.23112189979201164,
-            0.11425554234362714,
-            -0.8134551482600363,
-            -3.435781841737394,
-            -16.17308114188722,
-            -55.500547625035665,
-            -150.58266832364671,
-            -313.40046485654005,
-            -494.4482519399953,
-            -571.1187001899212,
-            -457.7258175702935,
-            -228.06082545992933,
-            -53.94894410164157,
-        ],
-        "sin": [
-            6.2769331678977025,
-            -41.21841271940926,
-            81.20004634412474,
-            -76.17316413058732,
-            41.68353175337169,
-            -14.930239495960977,
-            3.7706758353943552,
-            -0.7011833515953694,
-        ],
-        "cos": [
-            1.0,
-            -19.699944997127144,
-            64.68130548163913,
-            -84.94787735537778,
-            59.76673255435854,
-            -26.164474299961967,
-            7.809676180503316,
-            -1.6905880054296822,
-            0.27503806093850003,
-        ],
-    },
-}
 
 # Uniforms whose ends lie between two values of a dtype; normals; and truncated normals of every proposal. The comment
 # says which proposal it is, and on which side of the mean.
@@ -97,6 +41,15 @@ INITIALIZERS = (
     fi.truncated_normal(lower=-math.inf, upper=-1.5),  # exponential, below
     fi.truncated_normal(lower=-0.5, upper=0.0),  # uniform, up to the mean
 )
+
+
+def polynomials() -> dict[str, dict[str, Any]]:
+    """Return the kernels' coefficients of powers 0, 1, 2, ..., as the shortest decimals that round to them."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, form, width in (("float32", FLOAT32, 32), ("float64", FLOAT64, 64)):
+        series = {one: [float(str(term)) for term in getattr(form, one)] for one in ("log", "sin", "cos")}
+        found[name] = {"scale": float(str(form.angle * 2.0 ** (width + 2))), **series}
+    return found
 
 
 def described(distribution: fi.Distribution) -> dict[str, Any]:
@@ -168,7 +121,7 @@ def vectors() -> dict[str, Any]:
         )
     return {
         "stream_format": fi.STREAM_FORMAT,
-        "polynomials": POLYNOMIALS,
+        "polynomials": polynomials(),
         "words": words,
         "values": values,
         "sparse": sparse,
