@@ -346,8 +346,8 @@ def test_bfloat16_and_streams_are_read_from_the_interface() -> None:
     out = np.zeros((4, 4), np.uint16)
     buffer = Buffer.of(on_device(out, typestr="<V2", strides=(8, 2), stream=2))
     assert (buffer.view.dtype.name, buffer.view.shape, buffer.view.strides) == ("bfloat16", (4, 4), (8, 2))
-    assert buffer.stream == 2
-    assert Buffer.of(on_device(out)).stream is None
+    assert buffer.queue == 2
+    assert Buffer.of(on_device(out)).queue is None
     nothing = Buffer.of(on_device(out[:0], data=(0, False)))
     assert nothing.view.shape == (0, 4)
 

@@ -90,10 +90,10 @@ class _Interface:
 
 @dataclass(frozen=True)
 class Buffer:
-    """An array on a GPU, and the stream on which its owner works."""
+    """An array on a GPU, and the queue (CUDA's stream) on which its owner works."""
 
     view: Array  # of its shape, strides, dtype and address: its memory must never be touched
-    stream: int | None
+    queue: int | None
     device: int | None = None  # the GPU's number, where the owner says it; else the current one's
 
     @staticmethod
@@ -107,10 +107,10 @@ class Buffer:
         ValueError
             If its elements are not aligned.
         """
-        stream, device = None, _ordinal(out)
+        queue, device = None, _ordinal(out)
         if is_torch(out):
             torch = sys.modules["torch"]
-            out, stream = out.detach(), torch.cuda.current_stream(out.device).cuda_stream
+            out, queue = out.detach(), torch.cuda.current_stream(out.device).cuda_stream
         found: Any = getattr(out, "__cuda_array_interface__", None)
         found = found or getattr(out, "__array_interface__", None)  # of the simulator
         view = _view(found)
@@ -120,7 +120,7 @@ class Buffer:
             raise ValueError(
                 f"out on a GPU must have aligned elements of {size} bytes, got {address:#x}, {view.strides}"
             )
-        return Buffer(view, found.get("stream") if stream is None else stream, device)
+        return Buffer(view, found.get("stream") if queue is None else queue, device)
 
     def draw(self, lowered: Lowered, shape: Sizes, offset: Sizes, key: np.uint64, stream: np.uint64) -> None:
         """Fill it with a distribution's values."""
@@ -161,15 +161,15 @@ class Buffer:
         return nullcontext() if self.device is None else _numba_cuda().gpus[self.device]
 
     def _queue(self) -> Any:
-        """Return the stream as Numba has it."""
+        """Return the queue as Numba has it."""
         cuda = _numba_cuda()
 
         from fastinit.kernels.cuda import SIMULATED
 
-        if self.stream in (None, 0) or SIMULATED:
+        if self.queue in (None, 0) or SIMULATED:
             return 0
         named = {1: cuda.legacy_default_stream, 2: cuda.per_thread_default_stream}
-        return named[self.stream]() if self.stream in named else cuda.external_stream(self.stream)
+        return named[self.queue]() if self.queue in named else cuda.external_stream(self.queue)
 
     def _launch(
         self, dtype: str, distribution: Any, low: Any, high: Any, key: Any, stream: Any, shape: Any, offset: Any
