@@ -68,7 +68,7 @@ def test_moments_and_cdf_of_scipy() -> None:
         np.testing.assert_allclose(distribution.cdf(x), other.cdf(x), rtol=1e-9, atol=1e-15)
 
 
-def test_laws_of_one_value() -> None:
+def test_distributions_of_one_value() -> None:
     for distribution in (fi.Constant(2.0), fi.Uniform(2.0, 2.0), fi.Normal(2.0, 0.0)):
         assert (distribution.mean, distribution.std) == (2.0, 0.0)
         assert distribution.cdf([1.9, 2.0, 2.1]).tolist() == [0.0, 1.0, 1.0]

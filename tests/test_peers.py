@@ -108,7 +108,7 @@ TORCH: dict[str, Case] = {
 TORCH_WHOLE = {"constant_", "zeros_", "ones_", "eye_", "dirac_", "orthogonal_", "sparse_"}  # compared by their values
 
 
-def torch_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, arguments: dict[str, Any]) -> fi.Distribution:
+def of_torch(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, arguments: dict[str, Any]) -> fi.Distribution:
     """What an initializer of torch asks its sampler for."""
     torch, found = peer("torch"), list[fi.Distribution]()
 
@@ -136,10 +136,10 @@ def test_all_of_torch_is_here() -> None:
 
 
 @pytest.mark.parametrize("name", TORCH)
-def test_laws_of_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distributions_of_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, init = TORCH[name]
     for shape in SHAPES:
-        check_same(init.distribution(shape), torch_law(monkeypatch, shape, name, arguments))
+        check_same(init.distribution(shape), of_torch(monkeypatch, shape, name, arguments))
 
 
 @pytest.mark.parametrize("name", TORCH)
@@ -257,7 +257,7 @@ JAX: dict[str, Case] = {
 JAX_WHOLE = {"constant", "zeros", "ones", "orthogonal", "delta_orthogonal"}
 
 
-def jax_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, init: Callable[..., Any]) -> fi.Distribution:
+def of_jax(monkeypatch: pytest.MonkeyPatch, shape: Shape, init: Callable[..., Any]) -> fi.Distribution:
     """What an initializer of JAX makes of its sampler's extremes, and of one standard deviation."""
     jax, module = peer("jax"), peer("jax._src.nn.initializers")
     kind = ""
@@ -295,11 +295,11 @@ def test_all_of_jax_is_here() -> None:
 
 
 @pytest.mark.parametrize("name", JAX)
-def test_laws_of_jax(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distributions_of_jax(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, init = JAX[name]
     theirs = getattr(peer("jax").nn.initializers, name.split()[0])(**arguments)
     for shape in TURNED:
-        check_same(init.distribution(shape), jax_law(monkeypatch, shape, theirs))
+        check_same(init.distribution(shape), of_jax(monkeypatch, shape, theirs))
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_axes_of_jax(shape: Shape, axes: dict[str, Any], layout: str, monkeypatc
     for mode in ("fan_in", "fan_out", "fan_avg", "fan_geo_avg"):
         theirs = jax.nn.initializers.variance_scaling(1.0, mode, "normal", **axes)
         init = fi.variance_scaling(1.0, mode, "normal", layout=layout)
-        check_same(init.distribution(shape), jax_law(monkeypatch, shape, theirs))
+        check_same(init.distribution(shape), of_jax(monkeypatch, shape, theirs))
 
 
 @pytest.mark.parametrize("name", JAX)
@@ -386,7 +386,7 @@ KERAS_WHOLE = {"Constant", "Zeros", "Ones", "Identity", "Orthogonal"}
 NOT_OFFERED = {"STFT": "the fixed kernel of a signal transformation, not an initial weight", "Initializer": "the base"}
 
 
-def keras_law(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, arguments: dict[str, Any]) -> fi.Distribution:
+def of_keras(monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str, arguments: dict[str, Any]) -> fi.Distribution:
     """What an initializer of Keras asks its sampler for."""
     keras, found = peer("keras"), list[fi.Distribution]()
     module = peer("keras.src.initializers.random_initializers")
@@ -415,10 +415,10 @@ def test_all_of_keras_is_here() -> None:
 
 
 @pytest.mark.parametrize("name", KERAS)
-def test_laws_of_keras(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distributions_of_keras(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, init = KERAS[name]
     for shape in TURNED:
-        check_same(init.distribution(shape), keras_law(monkeypatch, shape, name, arguments))
+        check_same(init.distribution(shape), of_keras(monkeypatch, shape, name, arguments))
 
 
 @pytest.mark.parametrize("name", KERAS)
@@ -449,7 +449,7 @@ def test_fixed_values_and_matrices_of_keras() -> None:
 
 def test_torch_and_keras_know_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (64, 1, 3, 3)
-    theirs = torch_law(monkeypatch, shape, "kaiming_normal_", {"mode": "fan_out", "nonlinearity": "relu"})
+    theirs = of_torch(monkeypatch, shape, "kaiming_normal_", {"mode": "fan_out", "nonlinearity": "relu"})
     check_same(fi.he_normal(mode="fan_out").distribution(shape), theirs)
     right = fi.he_normal(mode="fan_out", groups=64).distribution(shape)
     assert right.std == pytest.approx(8 * theirs.std, rel=1e-12)
@@ -457,7 +457,7 @@ def test_torch_and_keras_know_no_groups(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_keras_takes_the_channels_of_a_depthwise_layer_for_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (3, 3, 64, 2)
-    theirs = keras_law(monkeypatch, shape, "HeNormal", {})
+    theirs = of_keras(monkeypatch, shape, "HeNormal", {})
     check_same(turned(fi.he_truncated_normal).distribution(shape), theirs)
     right = fi.he_truncated_normal(layout="HWNO").distribution(shape)
     assert right.std == pytest.approx(8 * theirs.std, rel=1e-12)
@@ -465,20 +465,20 @@ def test_keras_takes_the_channels_of_a_depthwise_layer_for_inputs(monkeypatch: p
 
 def test_torch_and_keras_take_stacks_for_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight experts, or an attention's eight heads: torch and Keras find fans that belong to no output."""
-    theirs = torch_law(monkeypatch, (8, 1024, 256), "xavier_normal_", {})
+    theirs = of_torch(monkeypatch, (8, 1024, 256), "xavier_normal_", {})
     check_same(fi.xavier_normal(layout="OI...").distribution((8, 1024, 256)), theirs)
     assert fi.xavier_normal(layout="NOI").distribution((8, 1024, 256)).std == pytest.approx(
         math.sqrt(2 / 1280), rel=1e-12
     )
     assert theirs.std == pytest.approx(math.sqrt(2 / (1024 * 256 + 8 * 256)), rel=1e-12)
-    theirs = keras_law(monkeypatch, (512, 8, 64), "LecunNormal", {})
+    theirs = of_keras(monkeypatch, (512, 8, 64), "LecunNormal", {})
     assert theirs.std == pytest.approx(1 / math.sqrt(512 * 8), rel=1e-12)
     assert fi.lecun_normal(layout="IOO").distribution((512, 8, 64)).std == pytest.approx(1 / math.sqrt(512), rel=1e-12)
 
 
 def test_torch_reads_a_transposed_weight_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (32, 16, 4, 4)  # of ConvTranspose2d(32, 16, 4)
-    theirs = torch_law(monkeypatch, shape, "kaiming_normal_", {"nonlinearity": "relu"})
+    theirs = of_torch(monkeypatch, shape, "kaiming_normal_", {"nonlinearity": "relu"})
     right = fi.he_normal(transposed=True).distribution(shape)
     assert right.std == pytest.approx(theirs.std / math.sqrt(2), rel=1e-12)
 
