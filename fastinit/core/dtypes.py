@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,19 +49,29 @@ class Dtype:
     code: str  # in safetensors
     library: str = "numpy"  # that has its dtype
 
-    @cached_property
+    @property
     def dtype(self) -> np.dtype[Any]:
         """NumPy's dtype, of which the library is imported only here."""
-        load(self.library)
-        found: np.dtype[Any] = np.dtype(getattr(importlib.import_module(self.library), self.name))
-        return found
+        return _dtype(self.library, self.name)
 
-    @cached_property
+    @property
     def largest(self) -> float:
         """The largest finite value."""
-        import ml_dtypes
+        return _largest(self.library, self.name)
 
-        return float(ml_dtypes.finfo(self.dtype).max)  # type: ignore[no-untyped-call]
+
+@cache  # a cached property of Python 3.11 holds a lock, which a fork would take along
+def _dtype(library: str, name: str) -> np.dtype[Any]:
+    load(library)
+    found: np.dtype[Any] = np.dtype(getattr(importlib.import_module(library), name))
+    return found
+
+
+@cache
+def _largest(library: str, name: str) -> float:
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(_dtype(library, name)).max)  # type: ignore[no-untyped-call]
 
 
 DTYPES = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -123,7 +122,7 @@ class TruncatedNormal(Distribution):
 
         return moments_of_density(density, *self._within(196))
 
-    @cached_property
+    @property
     @in_default
     def proposal(self) -> Proposal:
         """Proposal of the rejection sampling; part of the value contract, since it decides which words an element sees.
