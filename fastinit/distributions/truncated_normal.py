@@ -136,8 +136,8 @@ class TruncatedNormal(Distribution):
         a, b = self.bounds
         if self._moments.probability >= WORTHWHILE:
             return "normal"
-        near = max(a, -b)
-        if near <= 0:
+        near = self.nearest
+        if near == 0:
             return "uniform"
         rate = tail_rate(near)
         exponential = rate * exp(-(rate - near) * (rate - near) / 2)
