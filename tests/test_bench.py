@@ -46,7 +46,8 @@ def readme(folder: Path) -> Path:
 def test_a_tiny_run_ends_with_tables_and_a_picture(tmp_path: Path) -> None:
     file = readme(tmp_path)
     command = [sys.executable, "-W", "error", "-m", "bench.report", "--tiny", "--results", str(tmp_path / "results")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of a worker
+    environment = {**inherited, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, "--page", str(file)], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

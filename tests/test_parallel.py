@@ -306,10 +306,11 @@ def test_quota(files: dict[str, str], quota: float, tmp_path: Path, monkeypatch:
 
 
 SEVERAL_SIZES = """
-import os, sys
+import os, time
 import numpy as np, fastinit as fi
 out = np.empty(1 << 21, np.float32)
 fi.fill(out, fi.normal(), seed=0, name="w", threads=1)
+time.sleep(0.2)  # the thread that imported is joined, but may still be in the system's list
 before = len(os.listdir("/proc/self/task"))
 for threads in [*range(1, 12), *range(12, 1, -2), 12] * 5:
     fi.fill(out, fi.normal(), seed=0, name="w", threads=threads)
