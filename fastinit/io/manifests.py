@@ -17,6 +17,15 @@ _BYTES = 1 << 24  # of a manifest
 
 
 @dataclass(frozen=True)
+class Region:
+    """Part of a tensor that its model initializes apart, such as an embedding's padding row."""
+
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+    init: str  # text of an initializer
+
+
+@dataclass(frozen=True)
 class Tensor:
     """One tensor of a model, as its manifest lists it."""
 
@@ -25,6 +34,9 @@ class Tensor:
     dtype: str
     kind: str = "parameter"
     module: str = ""
+    init: str = ""  # text of the initializer that the model itself would use, where it is known
+    regions: tuple[Region, ...] = ()  # written after the whole
+    aliases: tuple[str, ...] = ()  # further names of the same tensor: it is tied
 
     @property
     def nbytes(self) -> int:
