@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -34,23 +35,21 @@ INITS = {
     "down.weight": fi.sparse(0.4, std=0.5),  # of the whole matrix
     "down.bias": fi.truncated_normal(),
 }
-PLANES = {1: (), 2: ((1, 2), (2, 1)), 4: ((2, 2),)}  # the meshes of two dimensions, by the number of ranks
+PLANES: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: (),
+    2: ((1, 2), (2, 1)),
+    4: ((2, 2),),
+}  # the meshes of two dimensions, by the number of ranks
 
 Layout = Callable[[Any], Any]  # shards a model in place
 
 
-class Model(nn.Module):
-    """Two layers, of sizes that no mesh divides: 13 rows on 4 ranks are 4, 4, 4 and 1, and 5 are 2, 2, 1 and none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.up, self.down = nn.Linear(6, 13), nn.Linear(13, 5)
-
-    def forward(self, x: Any) -> Any:
-        return self.down(torch.relu(self.up(x)))
+def made() -> Any:
+    """Return two layers of sizes that no mesh divides: on 4 ranks 13 rows are 4, 4, 4 and 1; 5 are 2, 2, 1 and none."""
+    return nn.Sequential(OrderedDict(up=nn.Linear(6, 13), relu=nn.ReLU(), down=nn.Linear(13, 5)))
 
 
-def whole(mesh: Any, model: Any) -> None:
+def fsdp(mesh: Any, model: Any) -> None:
     fully_shard(model, mesh=mesh)
 
 
@@ -61,24 +60,24 @@ def tensor_parallel(mesh: Any, model: Any) -> None:
 
 def both(mesh: Any, model: Any) -> None:
     tensor_parallel(mesh["tp"], model)
-    whole(mesh["dp"], model)
+    fsdp(mesh["dp"], model)
 
 
 def layouts(world: int) -> dict[str, Layout]:
     """Return the ways to shard a model over the ranks."""
     line = init_device_mesh("cpu", (world,))
-    found: dict[str, Layout] = {"FSDP": partial(whole, line), "TP": partial(tensor_parallel, line)}
+    found: dict[str, Layout] = {"FSDP": partial(fsdp, line), "TP": partial(tensor_parallel, line)}
     for sizes in PLANES[world]:
         plane = init_device_mesh("cpu", sizes, mesh_dim_names=("dp", "tp"))
         found[f"FSDP + TP {sizes}"] = partial(both, plane)
-        found[f"HSDP {sizes}"] = partial(whole, plane)
+        found[f"HSDP {sizes}"] = partial(fsdp, plane)
     return found
 
 
 def filled(shard: Layout, dtype: str, seed: int) -> Any:
     """Return a model that is made without memory, then sharded, then filled."""
     with torch.device("meta"):
-        model = Model().to(getattr(torch, dtype))
+        model = made().to(getattr(torch, dtype))
     shard(model)
     model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
@@ -102,19 +101,26 @@ def outputs(model: Any) -> list[float]:
     return out
 
 
-def placed(world: int) -> dict[str, tuple[int, str]]:
-    """Return by placements, given by hand, this rank's number of regions and the digest of the whole."""
+def placed(world: int) -> dict[str, tuple[int, bool, bool]]:
+    """Return by placements, given by hand, what this rank has of a tensor, beside torch's own split of the same values.
+
+    That is the number of regions, if the local tensors are the same, and if the gathered ones are. (What torch gathers
+    from two strided shardings of one dimension is not what it has split, so it is no oracle for the whole.)
+    """
     strided = partial(_StridedShard, split_factor=3)
-    meshes = {(world,): [(Replicate(),), (Shard(1),), (strided(0),), (strided(1),)]}
+    meshes: dict[tuple[int, ...], list[Any]] = {(world,): [(Replicate(),), (Shard(1),), (strided(0),), (strided(1),)]}
     by_two = [(Shard(0), Shard(0)), (Shard(1), Shard(0)), (strided(0), strided(0)), (strided(0), strided(1))]
-    meshes |= {sizes: by_two for sizes in PLANES[world]}
+    meshes |= dict.fromkeys(PLANES[world], by_two)
+    values = torch.from_numpy(fi.array((13, 6), INITS["up.weight"], seed=SEED, name="up.weight"))
     found = {}
     for sizes, ways in meshes.items():
         mesh = init_device_mesh("cpu", sizes)
         for way in ways:
-            dtensor = distribute_tensor(torch.zeros(13, 6), mesh, way, src_data_rank=None)
-            fill_local(dtensor, INITS["up.weight"], seed=SEED, name="up.weight")
-            found[f"{way} on {sizes}"] = len(local_regions(dtensor)), digest(dtensor.full_tensor())
+            ours, theirs = (distribute_tensor(of, mesh, way, src_data_rank=None) for of in (0 * values, values))
+            fill_local(ours, INITS["up.weight"], seed=SEED, name="up.weight")
+            same = torch.equal(ours.to_local(), theirs.to_local())
+            gathered_same = digest(ours.full_tensor()) == digest(theirs.full_tensor())
+            found[f"{way} on {sizes}"] = len(local_regions(ours)), same, gathered_same
     return found
 
 
@@ -128,14 +134,20 @@ def outside() -> list[Any]:
 def main(world: int, rank: int, file: str) -> None:
     """Meet the other ranks, and print what this one finds."""
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
-    digests, own_seeds, made = {}, {}, {}
+    digests, own_seeds, computed = {}, {}, {}
     for layout, shard in layouts(world).items():
         for dtype in DTYPES:
             digests[f"{layout}, {dtype}"] = gathered(filled(shard, dtype, SEED))
         own_seeds[layout] = gathered(filled(shard, "float32", SEED + rank))
         if "TP" not in layout:  # whose layers leave their outputs to the next ones
-            made[layout] = outputs(filled(shard, "float32", SEED))
-    found = {"digests": digests, "own seeds": own_seeds, "outputs": made, "placed": placed(world), "outside": outside()}
+            computed[layout] = outputs(filled(shard, "float32", SEED))
+    found = {
+        "digests": digests,
+        "own seeds": own_seeds,
+        "outputs": computed,
+        "placed": placed(world),
+        "outside": outside(),
+    }
     dist.destroy_process_group()
     print(json.dumps(found))
 

@@ -1,8 +1,8 @@
 """Where a rank's part of a DTensor lies in the global tensor, and the fill of that part without communication.
 
-A placement splits the indices of one tensor dimension, and torch applies the placements from the first mesh dimension to
-the last. So each dimension is followed on its own: as runs, ranges of consecutive global indices in the order in which
-the local tensor has them. What a rank holds is the product of its dimensions' runs.
+A placement splits the indices of one tensor dimension, and torch applies the placements from the first mesh dimension
+to the last. So each dimension is followed on its own: as runs, ranges of consecutive global indices in the order in
+which the local tensor has them. What a rank holds is the product of its dimensions' runs.
 
 Nothing here loads torch before a DTensor is there, and `regions_of` needs no process group.
 """
@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from fastinit.core.text import quoted
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.filling import fill
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
     from torch.distributed.tensor import DTensor
     from torch.distributed.tensor.placement_types import Placement
@@ -115,7 +114,8 @@ def fill_local(
     array = _memory(local)
     nothing = LocalRegion((slice(None),) * array.ndim, (0,) * array.ndim, array.shape)  # so that arguments are checked
     for region in regions or [nothing]:
-        view = array[(*region.local, ...)]  # of no axes, too: without the dots it would be a copy
+        window: Any = (*region.local, ...)
+        view = array[window]  # of no axes, too: without the dots it would be a copy
         fill(view, init, seed=seed, name=name, global_shape=shape, global_offset=region.global_offset, threads=threads)
     _tell_autograd(dtensor, local)
     return dtensor
