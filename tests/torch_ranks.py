@@ -35,11 +35,9 @@ INITS = {
     "down.weight": fi.sparse(0.4, std=0.5),  # of the whole matrix
     "down.bias": fi.truncated_normal(),
 }
-PLANES: dict[int, tuple[tuple[int, ...], ...]] = {
-    1: (),
-    2: ((1, 2), (2, 1)),
-    4: ((2, 2),),
-}  # the meshes of two dimensions, by the number of ranks
+
+# The meshes of two dimensions, by the number of ranks
+PLANES: dict[int, tuple[tuple[int, ...], ...]] = {1: (), 2: ((1, 2), (2, 1)), 4: ((2, 2),), 6: ((3, 2),)}
 
 Layout = Callable[[Any], Any]  # shards a model in place
 

@@ -1,8 +1,15 @@
 """Where a rank's part of a DTensor lies in the global tensor, and the fill of that part without communication.
 
-A placement splits the indices of one tensor dimension, and torch applies the placements from the first mesh dimension
-to the last. So each dimension is followed on its own: as runs, ranges of consecutive global indices in the order in
-which the local tensor has them. What a rank holds is the product of its dimensions' runs.
+A placement splits the indices of one tensor dimension, so each dimension is followed on its own: as runs, ranges of
+consecutive global indices in the order in which the local tensor has them. What a rank holds is the product of its
+dimensions' runs.
+
+Torch applies the placements from the first mesh dimension to the last, with one exception. FSDP2 shards what tensor
+parallelism has sharded before, by a later mesh dimension. It writes that down as ``_StridedShard``, whose factor is the
+number of shards that there were. From first to last it is the same only if the sizes are even: of 7 rows on a mesh
+(3, 2), FSDP2 leaves row 6 to the rank (2, 1), and by the letter it is of (2, 0). `full_tensor` reads such placements as
+an order of the mesh dimensions, as FSDP2 means them, and so does this module. Factors that say no order are read by the
+letter, by torch and here.
 
 Nothing here loads torch before a DTensor is there, and `regions_of` needs no process group.
 """
@@ -10,7 +17,8 @@ Nothing here loads torch before a DTensor is there, and `regions_of` needs no pr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, product
+from itertools import accumulate, chain, product
+from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastinit.core.text import quoted
@@ -71,7 +79,8 @@ def local_regions(dtensor: DTensor) -> list[LocalRegion]:
         return []
     _check_order(dtensor)
     shape, placements, mesh_shape = tuple(dtensor.shape), dtensor.placements, tuple(mesh.shape)
-    runs = _runs(shape, placements, mesh_shape, coordinate)
+    as_order = getattr(getattr(dtensor, "_spec", None), "use_strided_shard_as_shard_order", None) is not False
+    runs = _runs(shape, placements, mesh_shape, coordinate, as_order)
     expected, got = tuple(sum(map(len, each)) for each in runs), tuple(_local(dtensor).shape)
     if got != expected:
         raise ValueError(
@@ -122,7 +131,12 @@ def fill_local(
 
 
 def regions_of(
-    shape: Sequence[int], placements: Iterable[Placement], mesh_shape: Iterable[int], coordinate: Iterable[int]
+    shape: Sequence[int],
+    placements: Sequence[Placement],
+    mesh_shape: Sequence[int],
+    coordinate: Sequence[int],
+    *,
+    as_order: bool = True,
 ) -> list[LocalRegion]:
     """Return the regions that a rank holds, by arithmetic alone.
 
@@ -136,8 +150,10 @@ def regions_of(
         The sizes of the mesh.
     coordinate
         Where the rank is in the mesh.
+    as_order
+        Whether ``_StridedShard`` is read as an order of the mesh dimensions, where it says one.
     """
-    return _regions(_runs(shape, placements, mesh_shape, coordinate))
+    return _regions(_runs(shape, placements, mesh_shape, coordinate, as_order))
 
 
 def split(runs: Runs, factor: int, count: int, index: int) -> Runs:
@@ -186,26 +202,53 @@ def _total(runs: Runs) -> int:
     return sum(map(len, runs))
 
 
+class _Step(NamedTuple):
+    """The split of a tensor dimension over a mesh dimension, and into how many chunks it is cut before."""
+
+    dim: int
+    mesh_dim: int
+    factor: int
+
+
 def _runs(
-    shape: Sequence[int], placements: Iterable[Placement], mesh_shape: Iterable[int], coordinate: Iterable[int]
+    shape: Sequence[int],
+    placements: Sequence[Placement],
+    mesh_shape: Sequence[int],
+    coordinate: Sequence[int],
+    as_order: bool,
 ) -> list[Runs]:
     """Return the runs of each dimension that a rank holds."""
     runs = [[range(size)] if size else [] for size in shape]
-    for placement, count, index in zip(placements, mesh_shape, coordinate, strict=True):
-        if not placement.is_replicate():
-            dim, factor = _sharding(placement, len(runs))
-            runs[dim] = split(runs[dim], factor, count, index)
+    steps = [_step(placement, at, len(runs)) for at, placement in enumerate(placements) if not placement.is_replicate()]
+    for dim, at, factor in _ordered(steps, mesh_shape) if as_order else steps:
+        runs[dim] = split(runs[dim], factor, mesh_shape[at], coordinate[at])
     return runs
 
 
-def _sharding(placement: Placement, axes: int) -> tuple[int, int]:
-    """Return the dimension that a placement shards, and into how many chunks it cuts that before it splits them."""
+def _step(placement: Placement, mesh_dim: int, axes: int) -> _Step:
+    """Return the split that a placement says."""
     dim = getattr(placement, "dim", None)  # ``is_shard()`` of a _StridedShard is False in some releases, True in others
     if placement.is_partial() or dim is None:
         raise ValueError(f"dtensor must have placements Shard and Replicate only, got {quoted(placement)}")
     if not -axes <= dim < axes:
         raise ValueError(f"dtensor must be sharded by a dimension in [{-axes}, {axes}), got {quoted(placement)}")
-    return dim % axes, int(getattr(placement, "split_factor", 1))
+    return _Step(dim % axes, mesh_dim, int(getattr(placement, "split_factor", 1)))
+
+
+def _ordered(steps: list[_Step], mesh_shape: Sequence[int]) -> list[_Step]:
+    """Return plain splits in the order that the factors say, or the steps as they are, if they say none.
+
+    A factor is the number of shards that later mesh dimensions make before: it tells where among them, in their order,
+    its step has its place.
+    """
+    orders: dict[int, list[_Step]] = {}
+    for step in reversed(steps):
+        order = orders.setdefault(step.dim, [])
+        shards = list(accumulate((mesh_shape[later.mesh_dim] for later in order), mul, initial=1))
+        if step.factor not in shards:
+            return steps
+        order.insert(shards.index(step.factor), step._replace(factor=1))
+    return list(chain.from_iterable(orders.values()))
 
 
 def _regions(runs: list[Runs]) -> list[LocalRegion]:
@@ -234,7 +277,7 @@ def _check_dtensor(dtensor: Any) -> None:
 
 
 def _check_order(dtensor: DTensor) -> None:
-    """Refuse placements that torch would not apply from left to right: its private ``shard_order`` can say so."""
+    """Refuse an order of the mesh dimensions that the placements do not say: torch's private ``shard_order`` can."""
     order = getattr(getattr(dtensor, "_spec", None), "shard_order", None)
     if any(list(entry.mesh_dims) != sorted(entry.mesh_dims) for entry in order or ()):
         raise ValueError(f"dtensor must be sharded by the mesh dimensions in ascending order, got {quoted(order)}")
