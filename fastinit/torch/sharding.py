@@ -81,7 +81,7 @@ def local_regions(dtensor: DTensor) -> list[LocalRegion]:
     shape, placements, mesh_shape = tuple(dtensor.shape), dtensor.placements, tuple(mesh.shape)
     as_order = getattr(getattr(dtensor, "_spec", None), "use_strided_shard_as_shard_order", None) is not False
     runs = _runs(shape, placements, mesh_shape, coordinate, as_order)
-    expected, got = tuple(sum(map(len, each)) for each in runs), tuple(_local(dtensor).shape)
+    expected, got = tuple(map(_total, runs)), tuple(_local(dtensor).shape)
     if got != expected:
         raise ValueError(
             f"dtensor must have a local tensor of shape {expected}, as {quoted(placements)} of {shape} at {coordinate} "
