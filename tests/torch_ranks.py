@@ -25,7 +25,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.distributed.tensor.placement_types import _StridedShard
 
 import fastinit as fi
-from fastinit.torch.sharding import fill_local, local_regions
+from fastinit.torch import fill_, initialize_, local_regions
 
 SEED = 20
 DTYPES = ("float32", "bfloat16")
@@ -80,7 +80,31 @@ def filled(shard: Layout, dtype: str, seed: int) -> Any:
     model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
         assert isinstance(parameter, DTensor)
-        fill_local(parameter, INITS[name], seed=seed, name=name)
+        with torch.no_grad():
+            fill_(parameter, INITS[name], seed=seed, name=name)
+    return model
+
+
+class Padded(nn.Embedding):
+    """Rows that an init of its own sets apart by indices, as models do: torch drops such writes to sharded ones."""
+
+    def reset_parameters(self) -> None:
+        """Write all, then rows, then a part of one."""
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        with torch.no_grad():
+            nn.init.zeros_(self.weight[3])
+            self.weight[5:7].normal_(std=2.0)
+            self.weight[9, 2:4].fill_(0.5)
+
+
+def initialized(shard: Layout) -> Any:
+    """Return a model, sharded where it has no memory, that its own code has initialized."""
+    with torch.device("meta"):
+        model = made()
+        model.add_module("table", Padded(13, 6))
+    shard(model)
+    report = initialize_(model, seed=SEED)
+    assert [len(one.regions) for one in report.tensors.values()] == [0, 0, 0, 0, 3]
     return model
 
 
@@ -89,7 +113,8 @@ def digest(tensor: Any) -> str:
 
 
 def gathered(model: Any) -> dict[str, str]:
-    return {name: digest(parameter.full_tensor()) for name, parameter in model.named_parameters()}
+    whole = {name: getattr(one, "full_tensor", lambda one=one: one)() for name, one in model.named_parameters()}
+    return {name: digest(tensor) for name, tensor in whole.items()}
 
 
 def outputs(model: Any) -> list[float]:
@@ -115,7 +140,7 @@ def placed(world: int) -> dict[str, tuple[int, bool, bool]]:
         mesh = init_device_mesh("cpu", sizes)
         for way in ways:
             ours, theirs = (distribute_tensor(of, mesh, way, src_data_rank=None) for of in (0 * values, values))
-            fill_local(ours, INITS["up.weight"], seed=SEED, name="up.weight")
+            fill_(ours, INITS["up.weight"], seed=SEED, name="up.weight")
             same = torch.equal(ours.to_local(), theirs.to_local())
             gathered_same = digest(ours.full_tensor()) == digest(theirs.full_tensor())
             found[f"{way} on {sizes}"] = len(local_regions(ours)), same, gathered_same
@@ -125,23 +150,26 @@ def placed(world: int) -> dict[str, tuple[int, bool, bool]]:
 def outside() -> list[Any]:
     """Return of a DTensor on rank 0 alone the number of regions, if a fill returns it, and the sum of what it wrote."""
     dtensor = distribute_tensor(torch.zeros(4, 3), DeviceMesh("cpu", [0]), [Shard(0)])
-    done = fill_local(dtensor, fi.ones(), seed=0, name="w") is dtensor
+    done = fill_(dtensor, fi.ones(), seed=0, name="w") is dtensor
     return [len(local_regions(dtensor)), done, dtensor.to_local().sum().item()]
 
 
 def main(world: int, rank: int, file: str) -> None:
     """Meet the other ranks, and print what this one finds."""
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
-    digests, own_seeds, computed = {}, {}, {}
+    digests, own_seeds, computed, modules = {}, {}, {}, {}
     for layout, shard in layouts(world).items():
         for dtype in DTYPES:
             digests[f"{layout}, {dtype}"] = gathered(filled(shard, dtype, SEED))
+        modules[layout] = gathered(initialized(shard))
         own_seeds[layout] = gathered(filled(shard, "float32", SEED + rank))
         if "TP" not in layout:  # whose layers leave their outputs to the next ones
             computed[layout] = outputs(filled(shard, "float32", SEED))
     found = {
         "digests": digests,
         "own seeds": own_seeds,
+        "modules": modules,
+        "unsharded": gathered(initialized(lambda model: None)),
         "outputs": computed,
         "placed": placed(world),
         "outside": outside(),

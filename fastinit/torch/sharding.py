@@ -1,4 +1,4 @@
-"""Where a rank's part of a DTensor lies in the global tensor, and the fill of that part without communication.
+"""Where a rank's part of a DTensor lies in the global tensor, found without communication.
 
 A placement splits the indices of one tensor dimension, so each dimension is followed on its own: as runs, ranges of
 consecutive global indices in the order in which the local tensor has them. What a rank holds is the product of its
@@ -22,11 +22,8 @@ from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastinit.core.text import quoted
-from fastinit.initializers.base import Initializer
-from fastinit.sampling.filling import fill
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
     from torch.distributed.tensor import DTensor
     from torch.distributed.tensor.placement_types import Placement
@@ -88,46 +85,6 @@ def local_regions(dtensor: DTensor) -> list[LocalRegion]:
             f"of a mesh {mesh_shape}, got {got}"
         )
     return _regions(runs)
-
-
-def fill_local(
-    dtensor: DTensor, init: Initializer, *, seed: int, name: str | int, threads: int | None = None
-) -> DTensor:
-    """Fill this rank's part of a DTensor, in place, with the values that the unsharded tensor would get.
-
-    Call it on every rank with the same arguments. No rank waits for another.
-
-    Parameters
-    ----------
-    dtensor
-        In the CPU's memory; see `local_regions`.
-    init, seed, name, threads
-        As for `fastinit.fill`.
-
-    Returns
-    -------
-    torch.distributed.tensor.DTensor
-        ``dtensor``.
-
-    Raises
-    ------
-    TypeError
-        If an argument is not of its kind, before anything is written.
-    ValueError
-        If a value is not allowed, before anything is written; on ranks that hold nothing, too.
-    """
-    regions = local_regions(dtensor)
-    if dtensor.device_mesh.get_coordinate() is None:
-        return dtensor
-    local, shape = _local(dtensor), tuple(dtensor.shape)
-    array = _memory(local)
-    nothing = LocalRegion((slice(None),) * array.ndim, (0,) * array.ndim, array.shape)  # so that arguments are checked
-    for region in regions or [nothing]:
-        window: Any = (*region.local, ...)
-        view = array[window]  # of no axes, too: without the dots it would be a copy
-        fill(view, init, seed=seed, name=name, global_shape=shape, global_offset=region.global_offset, threads=threads)
-    _tell_autograd(dtensor, local)
-    return dtensor
 
 
 def regions_of(
@@ -291,21 +248,6 @@ def _local(dtensor: DTensor) -> Tensor:
         return dtensor.to_local().detach()
 
 
-def _memory(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """Return an array on a tensor's memory."""
-    import ml_dtypes
-    import torch
-
-    if tensor.device.type != "cpu":
-        raise ValueError(f"dtensor must be in the CPU's memory, got device {quoted(str(tensor.device))}")
-    is_bfloat16 = tensor.dtype == torch.bfloat16  # which NumPy does not know
-    array: np.ndarray[Any, Any] = (tensor.view(torch.int16) if is_bfloat16 else tensor).numpy()
-    return array.view(ml_dtypes.bfloat16) if is_bfloat16 else array
-
-
-def _tell_autograd(*tensors: Tensor) -> None:
-    """Let autograd know that the values have changed, as torch's own operations in place do."""
-    from torch.autograd.graph import increment_version
-
-    for tensor in tensors:
-        increment_version(tensor)
+def is_distributed(tensor: object) -> bool:
+    """Test whether a tensor is a DTensor, without importing what has the type."""
+    return hasattr(tensor, "_local_tensor") and hasattr(tensor, "placements")
