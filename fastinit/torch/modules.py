@@ -134,9 +134,8 @@ class Named(Draws):
             if constant is not None:
                 spot.slot.note(spot.view, constant)
             else:
-                (spot.slot.foreign if random else spot.slot.computed).append(_name(function))
-                if random or function is torch.ops.aten.copy_.default or "out" in kwargs:  # not what changes values
-                    spot.slot.cover(spot.view)
+                replaces = random or function is torch.ops.aten.copy_.default or "out" in kwargs
+                spot.slot.note_torch(spot.view, _name(function), random=random, replaces=replaces)
         self.slots.follow(function, args, kwargs, result)
         return result
 

@@ -64,6 +64,14 @@ class Slot:
             self.drawn.append((box, init))
         self.cover(view)
 
+    def note_torch(self, view: Tensor, operation: str, *, random: bool, replaces: bool) -> None:
+        """Take note of what torch drew or computed; what replaces all values makes the notes before it void."""
+        if replaces and box_of(view, self.geometry) == whole(self.geometry):
+            self.drawn, self.computed, self.foreign = [], [], []
+        if replaces:
+            self.cover(view)
+        (self.foreign if random else self.computed).append(operation)
+
     def follow_memory(self) -> bool:
         """Test whether the tensor was given other memory since it was last asked for, by ``.data =``."""
         before, self.memory = self.memory, storage_of(self.tensor)
