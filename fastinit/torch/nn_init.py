@@ -48,11 +48,10 @@ __all__ = [
 
 def _drawn(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a function of torch's that draws by seed and name."""
-    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def draw(*args: Any, seed: int, name: str | int, **kwargs: Any) -> Tensor:
-        generator = signature.bind(*args, **kwargs).arguments.get("generator")
+        generator = inspect.signature(function).bind(*args, **kwargs).arguments.get("generator")
         if generator is not None:
             raise ValueError(f"generator must be None, since seed and name decide, got {quoted(generator)}")
         with Single(seed, name):

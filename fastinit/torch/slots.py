@@ -67,7 +67,7 @@ class Slot:
     def note_torch(self, view: Tensor, operation: str, *, random: bool, replaces: bool) -> None:
         """Take note of what torch drew or computed; what replaces all values makes the notes before it void."""
         if replaces and box_of(view, self.geometry) == whole(self.geometry):
-            self.drawn, self.computed, self.foreign = [], [], []
+            self.drawn, self.computed = [], []  # what torch drew may be where these come from
         if replaces:
             self.cover(view)
         (self.foreign if random else self.computed).append(operation)
