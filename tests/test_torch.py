@@ -62,3 +62,65 @@ def test_fill_refuses_other_tensors_in_one_line(make: Any, message: str) -> None
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         fi.fill(make(), fi.normal(), seed=0, name="w")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_fill_in_place_has_the_values_of_fill(layout: str, dtype: str) -> None:
+    import fastinit.torch as ft
+
+    tensor = LAYOUTS[layout](torch.empty(SHAPE, dtype=DTYPES[dtype]))
+    version, address = tensor._version, tensor.data_ptr()
+    with torch.no_grad():
+        assert ft.fill_(tensor, fi.he_normal(), seed=0, name="w") is tensor
+    assert np.array_equal(numbers(tensor), expected(fi.he_normal(), SHAPE, "w", dtype))
+    assert (tensor._version, tensor.data_ptr()) == (version + 1, address)
+
+
+def test_fill_in_place_follows_torchs_rules() -> None:
+    import fastinit.torch as ft
+
+    known: dict[str, Any] = {"seed": 0, "name": "w"}
+    leaf = torch.nn.Parameter(torch.zeros(3))
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad is being used in an in-place"):
+        ft.fill_(leaf, fi.normal(), **known)
+    with pytest.raises(RuntimeError, match="a view of a leaf Variable that requires grad"):
+        ft.fill_(leaf[:2], fi.normal(), **known)
+    assert not leaf.any()
+    saved = leaf * 2
+    product = (saved * saved).sum()
+    ft.fill_(saved.detach(), fi.normal(), **known)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    with torch.inference_mode():
+        tensor = torch.zeros(3)
+    with pytest.raises(RuntimeError, match="Inplace update to inference tensor"):
+        ft.fill_(tensor, fi.normal(), **known)
+    with pytest.raises(TypeError, match="tensor must be a torch tensor, got ndarray"):
+        ft.fill_(np.zeros(3), fi.normal(), **known)
+    with pytest.raises(TypeError, match="init must be an initializer"):
+        ft.fill_(torch.zeros(3), torch.nn.init.normal_, **known)
+    with pytest.raises(TypeError, match="out of int32 takes only zeros"):
+        ft.fill_(torch.zeros(3, dtype=torch.int32), fi.normal(), **known)
+    assert ft.fill_(torch.empty(3, dtype=torch.int32), fi.constant(7), **known).tolist() == [7, 7, 7]
+    assert ft.fill_(torch.empty(3, device="meta"), fi.normal(), **known).is_meta
+
+
+def test_other_devices_get_the_values_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that fastinit does not know: the values are made here, and copied."""
+    from fastinit.torch import places
+
+    copied = []
+    real = torch.Tensor.copy_
+
+    class Elsewhere:
+        def __init__(self, tensor: Any) -> None:
+            self.tensor, self.device, self.shape, self.dtype = tensor, torch.device("xpu"), tensor.shape, tensor.dtype
+
+        def copy_(self, host: Any) -> None:
+            copied.append(real(self.tensor, host))
+
+    tensor = torch.empty(2, 3)
+    places._fill(Elsewhere(tensor), fi.normal(), seed=0, name="w", global_shape=(4, 3), global_offset=(2, 0))
+    assert len(copied) == 1
+    assert np.array_equal(tensor.numpy(), fi.array((4, 3), fi.normal(), seed=0, name="w")[2:])

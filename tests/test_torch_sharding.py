@@ -364,6 +364,7 @@ def test_ranks_hold_the_values_of_the_whole(world: int, tmp_path: Path) -> None:
         for layout, got in rank["modules"].items():
             assert got == found[0]["unsharded"], layout
         check_placed(rank["placed"])
+        assert rank["part is lost"] is (world > 1)
     if world == 4:
         assert {count for rank in found for count, _, _ in rank["placed"].values()} >= {0, 1, 3, 9}
     if world > 1:

@@ -154,6 +154,16 @@ def outside() -> list[Any]:
     return [len(local_regions(dtensor)), done, dtensor.to_local().sum().item()]
 
 
+def part_is_lost(world: int) -> bool:
+    """Test whether a fill of a row is refused; torch makes it a copy where there are several ranks."""
+    dtensor = distribute_tensor(torch.zeros(13, 6), init_device_mesh("cpu", (world,)), [Shard(0)])
+    try:
+        fill_(dtensor[3], fi.ones(), seed=0, name="w")
+    except RuntimeError:
+        return True
+    return dtensor.full_tensor().sum().item() != 6
+
+
 def main(world: int, rank: int, file: str) -> None:
     """Meet the other ranks, and print what this one finds."""
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
@@ -173,6 +183,7 @@ def main(world: int, rank: int, file: str) -> None:
         "outputs": computed,
         "placed": placed(world),
         "outside": outside(),
+        "part is lost": part_is_lost(world),
     }
     dist.destroy_process_group()
     print(json.dumps(found))

@@ -29,6 +29,8 @@ def torch_memory(argument: str, tensor: Any) -> Array:
         names the argument.
     """
     torch, plain = sys.modules["torch"], tensor.detach()
+    if hasattr(plain, "placements"):
+        raise TypeError(f"{argument} must be one process's tensor, got a DTensor: fastinit.torch.fill_ takes those")
     if plain.device.type != "cpu":
         raise TypeError(f"{argument} must be in the memory of the CPU, got a tensor on {plain.device}")
     try:

@@ -8,6 +8,8 @@ from fastinit.core.keys import key_of, stream_of
 from fastinit.core.text import quoted
 from fastinit.initializers.base import Initializer
 from fastinit.torch.contexts import Filling
+from fastinit.torch.sharding import is_distributed
+from fastinit.torch.slots import storage_of
 
 
 def fill_(tensor: Tensor, init: Initializer, *, seed: int, name: str | int, threads: int | None = None) -> Tensor:
@@ -32,6 +34,7 @@ def fill_(tensor: Tensor, init: Initializer, *, seed: int, name: str | int, thre
     ------
     RuntimeError
         As torch: of a leaf that requires gradients outside of ``torch.no_grad()``, of a tensor that overlaps itself.
+        Of a part of a DTensor, such as a row, if torch has made it a copy: a write to it would be lost.
     TypeError, ValueError
         As `fastinit.fill`, and if a DTensor is a sum that is still to be made (`Partial`).
 
@@ -47,5 +50,7 @@ def fill_(tensor: Tensor, init: Initializer, *, seed: int, name: str | int, thre
     if not isinstance(init, Initializer):
         raise TypeError(f"init must be an initializer, such as fastinit.he_normal(), got {quoted(init)}")
     key_of(seed), stream_of(name)
+    if is_distributed(tensor) and tensor._is_view() and storage_of(tensor) != storage_of(tensor._base):
+        raise RuntimeError("tensor is a part of a DTensor that torch copied, so that a write is lost: fill the whole")
     with Filling(init, seed, name, threads):
         return tensor.zero_()
