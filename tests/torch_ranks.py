@@ -161,7 +161,7 @@ def part_is_lost(world: int) -> bool:
         fill_(dtensor[3], fi.ones(), seed=0, name="w")
     except RuntimeError:
         return True
-    return dtensor.full_tensor().sum().item() != 6
+    return bool(dtensor.full_tensor().sum().item() != 6)
 
 
 def main(world: int, rank: int, file: str) -> None:
