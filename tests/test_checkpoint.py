@@ -47,7 +47,7 @@ RULES = [
     Rule(fi.he_normal(), "*.weight", "Linear"),
     Rule(fi.ones(), "*.weight"),
     Rule(fi.zeros(), "*.bias"),
-    Rule(fi.constant(3), "*.steps"),
+    Rule(fi.constant(3), "*.steps", kind="buffer"),
     Rule(fi.ones(), "mask"),
 ]
 
@@ -96,9 +96,9 @@ def test_values_do_not_depend_on_the_rest_of_the_model(tmp_path: Path) -> None:
 def test_recipe_has_a_rule_for_every_parameter(recipe: str) -> None:
     tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
     pairs = assign(tensors, read_recipe(recipe, tensors))
-    assert {tensor.name for tensor in tensors if tensor.kind == "parameter"} <= {tensor.name for tensor, _ in pairs}
-    for tensor, init in pairs:
-        init.distribution(tensor.shape)
+    assert {tensor.name for tensor in tensors if tensor.kind == "parameter"} <= {pair.tensor.name for pair in pairs}
+    for pair in pairs:
+        pair.init.resolve(pair.tensor.shape)
 
 
 def test_recipes_are_all_tested() -> None:
@@ -121,7 +121,7 @@ def test_recipes_are_all_tested() -> None:
 )
 def test_recipe_gives_the_published_std(recipe: str, name: str, std: float) -> None:
     tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
-    for tensor, init in assign(tensors, read_recipe(recipe, tensors)):
+    for tensor, init, *_ in assign(tensors, read_recipe(recipe, tensors)):
         if tensor.name == name:
             assert init.distribution(tensor.shape).std == pytest.approx(std, rel=1e-12)
             return
@@ -143,7 +143,7 @@ def test_recipe_gives_the_published_std(recipe: str, name: str, std: float) -> N
 def test_recipe_gives_constants(recipe: str, pattern: str, value: float) -> None:
     tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
     pairs = assign(tensors, read_recipe(recipe, tensors))
-    distributions = [init.distribution(tensor.shape) for tensor, init in pairs if re.search(pattern, tensor.name)]
+    distributions = [init.distribution(tensor.shape) for tensor, init, *_ in pairs if re.search(pattern, tensor.name)]
     assert distributions
     assert set(distributions) == {fi.Constant(value)}
 
@@ -153,7 +153,7 @@ def test_first_matching_rule_wins() -> None:
     tensors = [
         Tensor(name, (2,), "float32", module=module) for name, module in (("ab", "Linear"), ("b", "Linear"), ("c", ""))
     ]
-    assert [init for _, init in assign(tensors, rules)] == [fi.ones(), fi.zeros(), fi.normal()]
+    assert [pair.init for pair in assign(tensors, rules)] == [fi.ones(), fi.zeros(), fi.normal()]
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_first_matching_rule_wins() -> None:
         ("rule = 3", "must hold"),
         ("[[rule]]\nmatch = '*'", "must have init"),
         ("[[rule]]\ninit = 'zeros'", "must have init, and match or module"),
-        ("[[rule]]\nmatch = '*'\ninit = 'zeros'\nmach = 'x'", "must have init"),
-        ("[[rule]]\nmatch = 1\ninit = 'zeros'", "table of texts"),
+        ("[[rule]]\nmatch = '*'\ninit = 'zeros'\nmach = 'x'", "rule 1 (line 1), line 4: did you mean 'match'"),
+        ("[[rule]]\nmatch = 1\ninit = 'zeros'", "match must be a text, got 1"),
         ("[[rule]]\nmatch = '*'\ninit = 'zeroes'", "did you mean 'zeros'"),
         ("[[rule]]\nmatch = '*'\ninit = 'normal(std=1 / layers)'", "layers"),
         ("[count]\nlayers = 'absent'\n[[rule]]\nmatch = '*'\ninit = 'normal(std=1 / layers)'", "layers = 0"),
@@ -279,7 +279,8 @@ def test_progress_counts_the_bytes_of_the_model(tmp_path: Path) -> None:
 
 def test_command_init(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text("[[rule]]\nmatch = '*'\ninit = 'constant(0)'\n")
+    rule = "[[rule]]\nmatch = '*'\ninit = 'constant(0)'\n"
+    recipe.write_text(f"{rule}{rule}kind = 'buffer'\n")
     out = tmp_path / "out.safetensors"
     arguments = ["init", manifest(tmp_path, SMALL), str(out), "--recipe", str(recipe), "--seed", "0"]
     code, text = invoke(*arguments)
