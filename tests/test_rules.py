@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fastinit as fi
+from fastinit.io.checkpoint import initialize
 from fastinit.io.manifests import Region, Tensor, read_manifest
 from fastinit.io.rules import Assignment, ByFan, Rule, assign, find, read_recipe, rule_for, summary
 
@@ -208,6 +210,18 @@ def test_a_tied_weight_lends_its_fans_under_any_name() -> None:
 def test_sizes_are_lengths_of_axes(tmp_path: Path) -> None:
     text = "[size]\nwidth = {match = 'embed.weight', axis = 1}\n[[rule]]\nmatch = '*'\ninit = 'normal(std=1 / width)'\n"
     assert set(inits(quiet(MODEL, recipe(tmp_path, text))).values()) == {fi.normal(std=0.25)}
+
+
+def test_what_a_rule_says_is_in_the_file(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    text = "[[rule]]\nmodule = 'Embedding'\ninit = 'normal'\nzero_row = 3\n" + ALL
+    initialize(MODEL, tmp_path / "w.safetensors", recipe(tmp_path, text), seed=5)
+    found = load_file(tmp_path / "w.safetensors")["embed.weight"]
+    expected = fi.array((10, 4), fi.normal(), seed=5, name="embed.weight")
+    assert expected[3].all()
+    expected[3] = 0
+    assert np.array_equal(found, expected)
 
 
 # Errors
