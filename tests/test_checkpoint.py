@@ -33,6 +33,20 @@ MODELS = {
     "llama": "llama-3.1-8b",
     "vit": "vit-base",
     "resnet": "resnet-50",
+    "t5": "t5-small",
+    "whisper": "whisper-tiny",
+    "mixtral": "mixtral-8x7b",
+    "convnext": "convnext-tiny",
+    "qwen": "qwen2.5-0.5b",
+    "deepseek": "deepseek-v2-lite",
+}
+PARAMETERS = {  # in millions, as published
+    "t5": 60.5,
+    "whisper": 37.8,
+    "mixtral": 46_703,
+    "convnext": 28.6,
+    "qwen": 494,
+    "deepseek": 15_706,
 }
 SMALL = [
     Tensor("block.weight", (96, 64), "float32", module="Linear"),
@@ -101,6 +115,13 @@ def test_recipe_has_a_rule_for_every_parameter(recipe: str) -> None:
         pair.init.resolve(pair.tensor.shape)
 
 
+@pytest.mark.parametrize("recipe", PARAMETERS)
+def test_manifests_are_of_the_published_size(recipe: str) -> None:
+    tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
+    count = sum(tensor.nbytes // 4 for tensor in tensors if tensor.kind == "parameter")
+    assert count / 1e6 == pytest.approx(PARAMETERS[recipe], rel=2e-3)
+
+
 def test_recipes_are_all_tested() -> None:
     assert recipe_names() == sorted(MODELS)
 
@@ -117,6 +138,15 @@ def test_recipes_are_all_tested() -> None:
         ("vit", "vit.layers.0.attention.q_proj.weight", 0.02 * 0.8796256610342398),
         ("resnet", "resnet.embedder.embedder.convolution.weight", (2 / (64 * 49)) ** 0.5),
         ("resnet", "classifier.1.weight", (1 / 3 / 2048) ** 0.5),
+        ("t5", "encoder.block.0.layer.0.SelfAttention.q.weight", (512 * 64) ** -0.5),
+        ("t5", "decoder.block.5.layer.2.DenseReluDense.wo.weight", 2048**-0.5),
+        ("t5", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", 512**-0.5),
+        ("t5", "shared.weight", 1.0),
+        ("whisper", "model.encoder.conv1.weight", 0.02),
+        ("mixtral", "model.layers.0.mlp.experts.gate_up_proj", 0.02),
+        ("convnext", "convnext.encoder.stages.0.layers.0.dwconv.weight", 0.02),
+        ("qwen", "model.embed_tokens.weight", 0.02),
+        ("deepseek", "model.layers.1.mlp.experts.down_proj", 0.006),
     ],
 )
 def test_recipe_gives_the_published_std(recipe: str, name: str, std: float) -> None:
@@ -138,6 +168,11 @@ def test_recipe_gives_the_published_std(recipe: str, name: str, std: float) -> N
         ("resnet", r".*(running_mean|num_batches_tracked)", 0),
         ("vit", r".*layernorm.*weight", 1),
         ("bert", r".*LayerNorm.weight", 1),
+        ("t5", r".*layer_norm\.weight", 1),
+        ("convnext", r".*layer_scale_parameter", 1e-6),
+        ("convnext", r".*downsampling_layer\.0\.weight", 1),
+        ("qwen", r".*_proj\.bias", 0),
+        ("deepseek", r".*norm\.weight", 1),
     ],
 )
 def test_recipe_gives_constants(recipe: str, pattern: str, value: float) -> None:

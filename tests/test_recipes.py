@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import fastinit as fi
-from fastinit.io.manifests import Tensor
+from fastinit.io.manifests import Tensor, read_manifest
 from fastinit.io.rules import Assignment, Rule, assign, find, read_recipe, recipe_names
 
+MANIFESTS = Path(__file__).parent / "manifests"
 COMMON: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100
 }  # fmt: skip
@@ -247,6 +249,34 @@ def test_a_wrong_recipe_is_noticed(name: str) -> None:
     assert len(differences(name, [*rules[:-1], Rule(changed, last.match)])) > 5
     assert all("norm" in one for one in differences(name, [Rule(fi.zeros(), "*norm.weight"), *rules]))
     assert differences(name, [Rule(fi.zeros(), "*norm.weight"), *rules])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "manifest", "apart"),
+    [
+        ("mixtral", "mixtral-8x7b", "block_sparse_moe.experts.{}.w{}.weight"),
+        ("deepseek", "deepseek-v2-lite", "mlp.experts.{}.{}_proj.weight"),
+    ],
+)
+def test_experts_apart_are_as_stacked_ones(recipe: str, manifest: str, apart: str) -> None:
+    """As checkpoints name them: a tensor for each expert."""
+    tensors = read_manifest(MANIFESTS / f"{manifest}.json")
+    stacked = [tensor for tensor in tensors if ".experts." in tensor.name]
+    assert len(stacked) > 10
+    pieces = [
+        Tensor(
+            tensor.name.split("mlp.experts")[0] + apart.format(k, n), tensor.shape[1:], tensor.dtype, module="Linear"
+        )
+        for tensor in stacked
+        for k, n in ((0, 1), (7, 2))
+    ]
+    pieces = list({piece.name: piece for piece in pieces}.values())
+    rest = [tensor for tensor in tensors if ".experts." not in tensor.name]
+    found = assign(rest + pieces, read_recipe(recipe, rest + pieces), lambda line: pytest.fail(str(line)))
+    whole = assign(tensors, read_recipe(recipe, tensors))
+    expected = {one.init for one in whole if ".experts." in one.tensor.name}
+    assert {one.init for one in found if ".experts." in one.tensor.name} == expected
+    assert len(expected) == 1
 
 
 def test_every_recipe_is_compared() -> None:
