@@ -125,3 +125,17 @@ def test_init_warns_of_a_recipe_for_another_model(tmp_path: Path, command: Calla
     code, _, errors = command("init", arguments[0], "out.safetensors", *arguments[1:], "--seed", "0", folder=tmp_path)
     assert code == 0
     assert errors == "fastinit: recipe r.toml, rule 2 (line 7): no tensor follows it (match = '*.absent')\n"
+
+
+def test_verify_knows_buffers_with_and_without_a_manifest(tmp_path: Path, command: Callable[..., Done]) -> None:
+    recipe = "[[rule]]\nmatch = '*freq'\nkind = 'buffer'\ninit = 'ones'\n[[rule]]\nmatch = '*'\ninit = 'zeros'\n"
+    manifest, *options = files(tmp_path, recipe=recipe)[1:]
+    assert command("init", manifest, "w.safetensors", *options, "--seed", "0", folder=tmp_path).code == 0
+    for more in ([], ["--manifest", manifest]):
+        code, out, errors = command("verify", "w.safetensors", *options, *more, folder=tmp_path)
+        assert (code, errors) == (0, ""), out
+    swapped = recipe.replace("'buffer'", "'parameter'").replace("*freq", "*.bias")
+    (tmp_path / "r.toml").write_text(swapped)
+    code, out, _ = command("verify", "w.safetensors", *options, "--manifest", manifest, folder=tmp_path)
+    assert code == 1  # the negative control: the bias is zero, and nothing is said of the buffer
+    assert "up.bias" in out
