@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastinit as fi
 from fastinit.io.checkpoint import initialize
@@ -240,6 +242,7 @@ BAD: list[tuple[str, str]] = [
     (ALL + "[[rule]]\nmatch = '*'\ninit = 'zeros'\nzero_row = true\n", "zero_row must be a number without a point"),
     (ALL + "[[rule]]\nmatch = '*'\ninit = 'zeros'\noptional = 1\n", "line 7: optional must be true or false, got 1"),
     (ALL + "[[rule]]\nmatch = '*'\n[rule.init]\nx = 1\n", "init must be a text"),
+    ('[count]\n"\\u001b" = "*"\n[[rule]]\nmatch = "*"\ninit = "zeroes"', r"; \x1b = 8"),
     ("rule = [1]\n", "rule 1 must be a table, got 1"),
     ("rule = [{match = '*', init = 'zeroes'}]\n", "recipe r.toml, rule 1: the initializer: did you mean 'zeros'"),
     ('x = """\n[[rule]]\n"""\n' + ALL, "must hold"),
@@ -269,6 +272,28 @@ def test_no_line_is_better_than_a_wrong_one(tmp_path: Path) -> None:
     text = "[[rule]]\nmatch = '''\n[[rule]]\n'''\ninit = 'zeroes'\n"
     with pytest.raises(ValueError, match=r"recipe r.toml, rule 1: the initializer"):
         recipe(tmp_path, text)
+
+
+VALUES = [
+    "'zeros'", "'*'", "'normal(std=n / fan_in)'", "'buffer'", "'parameter'", "'" + "[" * 50 + "'", "0", "-1", "3.5",
+    "true", "[]", "{}", "{match = '*', axis = 0}", "{match = '*.bias', axis = 0}", "inf", "1979-05-27",
+    "'''\n[[rule]]'''", "'normal(std=1 / (n - n))'", "'sinusoidal'", '"\\u001b"', str(10**300), '"\\u202e"',
+]  # fmt: skip
+KEYS = ["init", "match", "module", "kind", "zero_row", "optional", "n", "fan_in", "rule", '"a.b"', '"\\u001b"']
+HEADERS = ["[[rule]]", "[[rule]]", "[[ rule ]]", "[count]", "[size]", "[rule]", "[other]", "[[count]]", "[[rule.x]]"]
+LINES = st.sampled_from(HEADERS) | st.builds("{} = {}".format, st.sampled_from(KEYS), st.sampled_from(VALUES))
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(st.lists(LINES, max_size=12))
+def test_any_recipe_is_read_or_refused_in_a_line(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    warnings: list[str] = []
+    try:
+        assign(MODEL, recipe(tmp_path_factory.getbasetemp(), "\n".join(lines)), warnings.append)
+    except ValueError as error:
+        assert str(error).isprintable()  # noqa: PT017 - there may be none
+        assert len(str(error)) < 1500  # noqa: PT017
+    assert all(warning.isprintable() for warning in warnings)
 
 
 def test_find_returns_what_is_without() -> None:

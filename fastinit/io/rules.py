@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastinit.core.checks import check_choice, suggestion
-from fastinit.core.text import printable, quoted, say
+from fastinit.core.text import QUOTED, printable, quoted, say
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.connections import fans
 from fastinit.initializers.elementwise import zeros
@@ -193,8 +193,8 @@ def _rule(recipe: str, number: int, table: Any, numbers: Mapping[str, float], li
     try:
         init = _init(table["init"], numbers)
     except (TypeError, ValueError) as error:
-        known = "".join(f"; {name} = {value}" for name, value in numbers.items())
-        raise ValueError(f"{at('init')}: {error}{known}") from None
+        known = printable("".join(f"; {name} = {value}" for name, value in numbers.items()))
+        raise ValueError(f"{at('init')}: {error}{known[:QUOTED]}") from None
     more = {key: value for key, value in table.items() if key != "init"}
     return Rule(init, **more, recipe=recipe, number=number, line=head.line)
 
