@@ -16,7 +16,7 @@ import numpy as np
 
 from fastinit.core.arrays import Array
 from fastinit.distributions import Constant, Distribution, Normal
-from fastinit.initializers.sinusoids import sinusoids
+from fastinit.initializers.sinusoids import Columns
 
 Places = Sequence[int]
 
@@ -273,10 +273,10 @@ class Sinusoidal:
         """Fill the region of the tensor that begins at ``offset``."""
         rows, columns = out.shape[-2:]
         step = max(1, BLOCK // columns)
+        waves = Columns.of(offset[-1], columns, self.shape[-1], self.style, self.base)
         for k in range(0, rows, step):
             positions = np.arange(offset[-2] + k, offset[-2] + min(k + step, rows))
-            values = sinusoids(positions, offset[-1], columns, self.shape[-1], self.style, self.base)
-            out[..., k : k + step, :] = rounded(values, out.dtype)
+            out[..., k : k + step, :] = rounded(waves.at(positions), out.dtype)
 
 
 def rounded(values: Array, dtype: np.dtype[Any]) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Context, Decimal
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,8 @@ MOST_COLUMNS = 1 << 16  # each frequency is computed to 50 digits, in some 30 mi
 _TURN = Decimal("6.28318530717958647692528676655900576839433879875021164194988918")
 _DIGITS = Context(prec=50)
 _QUARTER, _EIGHTH = np.uint64(1 << 62), np.uint64(1 << 61)  # of a turn, in units of 2**-64 turns
-_LIMB = np.uint64(32)
+_LIMB, _QUARTERS = np.uint64(32), np.uint64(62)  # bits below them
+_ONE, _TWO = np.uint64(1), np.uint64(2)
 # Taylor's: the first term left out is below 1e-16 on an eighth of a turn
 _SIN = (-1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800, 1 / 6227020800, -1 / 1307674368000)
 _COS = (-1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800, 1 / 479001600, -1 / 87178291200, 1 / 20922789888000)
@@ -61,33 +63,51 @@ def frequencies(columns: int, style: str, base: float) -> Array:
     return found
 
 
-def sinusoids(positions: Array, first: int, columns: int, whole: int, style: str, base: float) -> Floats:
-    """Return the sines or cosines of positions, in float64, for some columns of a matrix with ``whole`` of them.
+class Columns(NamedTuple):
+    """Columns of a matrix: their frequencies in units of 2**-32, 2**-64 and 2**-96 turns, and where they begin."""
 
-    They are within 1.2e-16 of the exact ones.
-    """
-    number, cosine = (values[first : first + columns] for values in waves(whole, style))
-    high, middle, low = frequencies(whole, style, base)[number].T
-    at = positions.astype(np.uint64)[:, None]
-    turns = ((at * high) << _LIMB) + at * middle + ((at * low) >> _LIMB)  # whole turns are lost, as they should
-    return _sines(turns + np.where(cosine, _QUARTER, np.uint64(0)))  # a cosine is a quarter ahead
+    high: Array
+    middle: Array
+    low: Array
+    ahead: Array
+
+    @staticmethod
+    def of(first: int, columns: int, whole: int, style: str, base: float) -> Columns:
+        """Return some columns of a matrix with ``whole`` of them; a cosine is a quarter turn ahead of the sine."""
+        number, cosine = (values[first : first + columns] for values in waves(whole, style))
+        ahead = np.where(cosine, _QUARTER, np.uint64(0))
+        high, middle, low = np.ascontiguousarray(frequencies(whole, style, base)[number].T)
+        return Columns(high, middle, low, ahead)
+
+    def at(self, positions: Array) -> Floats:
+        """Return the sines or cosines of positions, in float64, within 1.2e-16 of the exact ones."""
+        at = positions.astype(np.uint64)[:, None]
+        turns = at * self.high
+        turns <<= _LIMB
+        turns += at * self.middle
+        turns += (at * self.low) >> _LIMB  # whole turns are lost, as they should
+        turns += self.ahead
+        return _sines(turns)
 
 
 def _sines(turns: Array) -> Floats:
     """Return the sines of angles in units of 2**-64 turns."""
-    quarter = (turns + _EIGHTH) // _QUARTER  # the nearest one; the last eighth of a turn is at the next turn's 0
-    rest = (turns - quarter * _QUARTER).view(np.int64)  # from it, within an eighth
-    x = rest.astype(np.float64) * (float(_TURN) * 2.0**-64)
+    quarter = (turns + _EIGHTH) >> _QUARTERS  # the nearest one; the last eighth of a turn is at the next turn's 0
+    rest = (turns - (quarter << _QUARTERS)).view(np.int64)  # from it, within an eighth
+    x = rest * (float(_TURN) * 2.0**-64)
     square = x * x
     sine = x + x * square * _polynomial(square, _SIN)
     cosine = 1.0 + square * _polynomial(square, _COS)
-    found = np.where(quarter % np.uint64(2) == 1, cosine, sine)
-    return np.asarray(np.where(quarter % np.uint64(4) >= 2, -found, found))
+    found: Floats = np.where(quarter & _ONE, cosine, sine)
+    np.negative(found, out=found, where=quarter >= _TWO)
+    return found
 
 
 def _polynomial(square: Floats, terms: tuple[float, ...]) -> Floats:
     """Return the polynomial of these coefficients by Horner's rule."""
-    found: Floats = np.full_like(square, terms[-1])
-    for term in reversed(terms[:-1]):
-        found = found * square + term
+    found = square * terms[-1]
+    for term in terms[-2:0:-1]:
+        found += term
+        found *= square
+    found += terms[0]
     return found
