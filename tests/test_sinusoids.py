@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastinit as fi
+from fastinit.initializers import sinusoids
 from tests.helpers import bits
 
 POSITIONS = (0, 1, 2, 3, 17, 1500, 10**6, (1 << 32) - 2)
@@ -63,7 +64,7 @@ def test_the_published_formulas(style: str, d: int, base: float) -> None:
         for p in POSITIONS:
             exact = [FORMULAS[style](p, column, d, base) for column in range(d)]
             found = row(p, d, init, "float64")
-            assert max(abs(mpmath.mpf(one) - other) for one, other in zip(found.tolist(), exact, strict=True)) < 1.2e-16
+            assert max(abs(mpmath.mpf(one) - other) for one, other in zip(found.tolist(), exact, strict=True)) < 2e-16
             single = row(p, d, init, "float32")
             assert (abs(single - np.array([float(value) for value in exact])) <= 2.0**-25 + 1e-16).all()
 
@@ -144,3 +145,14 @@ def test_marian_s_own() -> None:
     expected = transformers.MarianSinusoidalPositionalEmbedding(200, 63).create_weight().numpy()
     found = fi.array((200, 63), fi.sinusoidal("marian"), seed=0, name=0)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
+
+
+def test_the_error_anywhere_on_the_circle() -> None:
+    """Uniform angles, and those beside each eighth of a turn."""
+    rng = np.random.default_rng(0)
+    edges = [eighth * (1 << 61) + away for eighth in range(8) for away in (0, 1, (1 << 61) - 1)]
+    turns = np.concatenate([rng.integers(0, 1 << 64, 5000, np.uint64), np.array(edges, np.uint64)])
+    with mpmath.workdps(40):
+        exact = [mpmath.sin(2 * mpmath.pi * k / mpmath.mpf(2) ** 64) for k in turns.tolist()]
+        found = sinusoids._sines(turns).tolist()
+        assert max(abs(mpmath.mpf(one) - other) for one, other in zip(found, exact, strict=True)) < 2e-16

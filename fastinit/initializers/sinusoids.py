@@ -80,7 +80,7 @@ class Columns(NamedTuple):
         return Columns(high, middle, low, ahead)
 
     def at(self, positions: Array) -> Floats:
-        """Return the sines or cosines of positions, in float64, within 1.2e-16 of the exact ones."""
+        """Return the sines or cosines of positions, in float64, within 2e-16 of the exact ones."""
         at = positions.astype(np.uint64)[:, None]
         turns = at * self.high
         turns <<= _LIMB

@@ -242,7 +242,7 @@ def sinusoidal(style: Literal["vaswani", "marian", "whisper"] = "vaswani", *, ba
     Notes
     -----
     The positions are the last axis but one, axes before it repeat them. Angles are reduced in fixed point, and sines
-    taken by products and sums in float64, to 1.2e-16; one rounding follows, for 16 bits by way of float32. So the bits
+    taken by products and sums in float64, to 2e-16; one rounding follows, for 16 bits by way of float32. So the bits
     are the same on every processor. Frameworks take sines of float32 angles, whose error grows with the position: 1e-4
     at position 1500.
 
