@@ -79,17 +79,18 @@ def initialize(
     began = time.perf_counter()
     if dtype is not None:
         tensors = [_cast(tensor, dtype) for tensor in tensors]
-    pairs = sorted(assign(tensors, rules), key=lambda pair: _ORDER.index(pair[0].dtype))
+    pairs = sorted(assign(tensors, rules), key=lambda pair: _ORDER.index(pair.tensor.dtype))
     if not pairs:
         raise ValueError("there is nothing to write: no tensor has a rule in the recipe")
-    for tensor, init in pairs:
-        with _about(tensor, init):  # a region without elements is checked like any other
-            nothing = np.empty([0] * len(tensor.shape), dtype_of(tensor.dtype))
-            fill(nothing, init, seed=seed, name=tensor.name, global_shape=tensor.shape, threads=threads)
-    header, starts = _header([tensor for tensor, _ in pairs], note)
-    total = sum(tensor.nbytes for tensor, _ in pairs)
+    for tensor, init, regions, _ in pairs:
+        for content in (init, *(region[2] for region in regions)):
+            with _about(tensor, content):  # a region without elements is checked like any other
+                nothing = np.empty([0] * len(tensor.shape), dtype_of(tensor.dtype))
+                fill(nothing, content, seed=seed, name=tensor.name, global_shape=tensor.shape, threads=threads)
+    header, starts = _header([pair.tensor for pair in pairs], note)
+    total = sum(pair.tensor.nbytes for pair in pairs)
     with complete_file(out, header, total, sync=sync) as data:
-        for (tensor, init), start in zip(pairs, starts, strict=True):
+        for (tensor, init, regions, _), start in zip(pairs, starts, strict=True):
             view = data[start : start + tensor.nbytes].view(dtype_of(tensor.dtype)).reshape(tensor.shape)
 
             def report(done: int, _: int, start: int = start) -> None:
@@ -98,6 +99,17 @@ def initialize(
 
             with _about(tensor, init):
                 fill(view, init, seed=seed, name=tensor.name, threads=threads, progress=report)
+                for offset, shape, content in regions:
+                    here: Any = (..., *(slice(at, at + size) for at, size in zip(offset, shape, strict=True)))
+                    fill(
+                        view[here],
+                        content,
+                        seed=seed,
+                        name=tensor.name,
+                        global_shape=tensor.shape,
+                        global_offset=offset,
+                        threads=threads,
+                    )
     return Written(len(pairs), total, time.perf_counter() - began)
 
 
