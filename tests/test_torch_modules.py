@@ -302,6 +302,36 @@ def test_computed_values_are_kept_and_listed() -> None:
     assert module.weight.tolist() == [[7, 1, 7], [7, 4, 7], [7, 7, 7], [7, 10, 7]]
 
 
+def test_memory_that_a_tensor_is_given_is_followed() -> None:
+    class Replaced(nn.Linear):
+        def reset_parameters(self) -> None:
+            init.normal_(self.weight)
+            self.weight.data = self.weight.data.clone()  # the same values, as transformers gives to biases
+            init.zeros_(self.bias)
+            self.bias.data = torch.ones(3)
+            self.bias.data[1] = 0.5
+
+    module = on_meta(lambda: Replaced(2, 3))
+    report = ft.initialize_(module, seed=SEED)
+    assert report.computed == ("bias",)
+    assert module.bias.tolist() == [1.0, 0.5, 1.0]
+    assert np.array_equal(module.weight.detach().numpy(), fi.array((3, 2), fi.normal(), seed=SEED, name="weight"))
+    with pytest.raises(ValueError, match="must be on the meta device, but 'weight' is on cpu"):
+        ft.record(module)
+
+
+def test_a_changed_copy_is_no_copy() -> None:
+    class Changed(nn.Linear):
+        def reset_parameters(self) -> None:
+            init.normal_(self.weight)
+            other = self.weight.data.clone()
+            other[0] = 0
+            self.weight.data = other
+
+    report = ft.initialize_(on_meta(lambda: Changed(2, 3, bias=False)), seed=SEED)
+    assert report.tensors["weight"].computed == ("data",)
+
+
 def test_arithmetic_upon_draws_is_listed() -> None:
     class Scaled(nn.Linear):
         def reset_parameters(self) -> None:

@@ -8,7 +8,7 @@ functions of ``torch.nn.init``. To have another call of torch drawn, add a row i
 
 from fastinit.torch import nn_init
 from fastinit.torch.filling import fill_
-from fastinit.torch.initialization import accelerated, drawing, initialize_
+from fastinit.torch.initialization import accelerated, drawing, initialize_, record
 from fastinit.torch.report import InitializationReport, Initialized
 from fastinit.torch.sharding import LocalRegion, local_regions
 
@@ -22,4 +22,5 @@ __all__ = [
     "initialize_",
     "local_regions",
     "nn_init",
+    "record",
 ]

@@ -18,7 +18,8 @@ from fastinit.sampling.progress import Progress, reporter
 from fastinit.torch.contexts import Numbered
 from fastinit.torch.modules import Named
 from fastinit.torch.report import InitializationReport
-from fastinit.torch.slots import Slot, Slots
+from fastinit.torch.slots import Slot
+from fastinit.torch.ties import Ties
 
 Reset = Callable[[nn.Module], object]
 
@@ -162,23 +163,67 @@ def initialize_(
     1.bias  float32[2]  zeros()
     """
     check_progress(progress)
-    found, ties = _reset_of(module, reset), _Ties(module)
+    found, ties = _reset_of(module, reset), Ties(module)
     fresh = _materialize(module, torch.get_default_device() if device is None else torch.device(device))
     with ties.apart(), _reporting(progress) as report:
         context = Named(module, seed, prefix, threads, report)
         ties.merge(context.slots)
         _apply(rules or {}, context)
-        with context:
-            if found is not None:
-                _forget_flags(module)
-                found(module)
-                context.slots.freeze()
-            if reset is None:
-                _reset_each(module, {id(slot.tensor) for slot in context.slots.all if slot.unwritten})
+        _run(module, context, found, each=reset is None)
     made = context.report(complete=True, buffers=fresh)
     if strict:
         made.check()
     return made
+
+
+def record(module: nn.Module, *, prefix: str = "", reset: str | Reset | None = None) -> InitializationReport:
+    """Return what a module's own code would initialize, without memory or values.
+
+    Parameters
+    ----------
+    module
+        On the meta device, where it stays.
+    prefix, reset
+        As for `initialize_`.
+
+    Returns
+    -------
+    InitializationReport
+        What `initialize_` would return if it were not strict; ``manifest()`` lists it for ``fastinit init``.
+
+    Raises
+    ------
+    ValueError
+        If the module is not on the meta device: its values would be lost.
+
+    Examples
+    --------
+    >>> import fastinit.torch, torch
+    >>> with torch.device("meta"):
+    ...     table = torch.nn.Embedding(50_000, 4096, padding_idx=0)
+    >>> print(fastinit.torch.record(table).tensors["weight"])
+    weight  float32[50000, 4096]  normal(), zeros() in (1, 4096) at (0, 0)
+    """
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if not tensor.is_meta:
+            raise ValueError(f"module must be on the meta device, but {quoted(name)} is on {tensor.device}")
+    found, ties = _reset_of(module, reset), Ties(module)
+    with ties.apart():
+        context = Named(module, 0, prefix, None)
+        ties.merge(context.slots)
+        _run(module, context, found, each=reset is None)
+    return context.report(complete=True, buffers=True)
+
+
+def _run(module: nn.Module, context: Named, found: Reset | None, *, each: bool) -> None:
+    """Run a module's own initialization in a context: as a whole, and of each module what that leaves."""
+    with context:
+        if found is not None:
+            _forget_flags(module)
+            found(module)
+            context.slots.freeze()
+        if each:
+            _reset_each(module, {id(slot.tensor) for slot in context.slots.all if slot.unwritten})
 
 
 def _reset_of(module: nn.Module, reset: str | Reset | None) -> Reset | None:
@@ -212,48 +257,6 @@ def _materialize(module: nn.Module, device: torch.device) -> bool:
     if meta:
         module.to_empty(device=device)
     return bool(meta)
-
-
-class _Ties:
-    """Parameters that several modules share: the place that keeps them, and the others."""
-
-    def __init__(self, module: nn.Module) -> None:
-        places: dict[int, list[tuple[nn.Module, str, str]]] = {}
-        for path, owner in module.named_modules():
-            for key, parameter in owner._parameters.items():
-                if parameter is not None:
-                    places.setdefault(id(parameter), []).append((owner, key, f"{path}.{key}" if path else key))
-        sources = set(getattr(module, "all_tied_weights_keys", {}).values())  # as transformers says it
-        self._groups = [
-            sorted(group, key=lambda place: place[2] not in sources) for group in places.values() if len(group) > 1
-        ]
-        self._others: dict[int, int] = {}  # stand-ins by their number: the parameter that they stand for
-
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """Let all but one module of each group initialize a stand-in without memory, and tie them again at the end."""
-        kept = []
-        for (owner, key, _), *others in self._groups:
-            parameter = owner._parameters[key]
-            assert parameter is not None
-            kept.append(parameter)
-            for other, name, _ in others:
-                stand_in = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
-                other._parameters[name] = stand_in
-                self._others[id(stand_in)] = id(parameter)
-        try:
-            yield
-        finally:
-            for parameter, group in zip(kept, self._groups, strict=True):
-                for owner, key, _ in group:
-                    owner._parameters[key] = parameter
-
-    def merge(self, slots: Slots) -> None:
-        """Give the names of stand-ins to the parameters that they stand for."""
-        slot_of = {id(slot.tensor): slot for slot in slots.all}
-        for other, parameter in self._others.items():
-            slot_of[parameter].aliases += [slot_of[other].name, *slot_of[other].aliases]
-        slots.all = [slot for slot in slots.all if id(slot.tensor) not in self._others]
 
 
 @contextmanager

@@ -51,6 +51,7 @@ class Named(Draws):
         name = f"{self.prefix}temporary {next(self._numbers)}"
         fill_box(tensor, whole(tensor), init, seed=self.seed, name=name, threads=self.threads)
         self._temporaries[storage_of(tensor)] = weakref.ref(tensor), init
+        self.slots.forget(tensor)
         return True
 
     def seen(self, tensor: Tensor, init: Initializer, /) -> None:
@@ -101,6 +102,7 @@ class Named(Draws):
         buffers
             Whether buffers are, too.
         """
+        self.slots.settle()
         return InitializationReport(
             self.seed,
             {
@@ -127,6 +129,7 @@ class Named(Draws):
             )
         for one in written:
             self._temporaries.pop(storage_of(one), None)
+            self.slots.forget(one)
         random = torch.Tag.nondeterministic_seeded in function.tags
         with self._generator() if random and kwargs.get("generator") is None else nullcontext():
             result = function(*args, **kwargs)

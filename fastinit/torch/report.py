@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastinit.core.text import printable, size_text
 from fastinit.initializers.base import Initializer
+from fastinit.io.manifests import Region, Tensor
 from fastinit.torch.places import Box
 
 
@@ -20,7 +21,8 @@ class Initialized:
     shape, dtype, nbytes
         Of the whole tensor, also where this process holds a shard of it.
     kind, module
-        ``"parameter"`` or ``"buffer"``, and the kind of module that owns it.
+        ``"parameter"``, ``"buffer"`` or ``"non-persistent buffer"``, which no checkpoint has; and the kind of module
+        that owns it.
     init
         The initializer of the whole; None if there is none.
     regions
@@ -92,6 +94,26 @@ class InitializationReport:
                 f"not initialized by the module's own code: {', '.join(listed[:most])}{more}; give rules for them, or "
                 "strict=False"
             )
+
+    def manifest(self) -> list[Tensor]:
+        """Return the tensors that a checkpoint has, for ``fastinit init``; those without an initializer have no init.
+
+        A tensor that was changed after its draw, or was written in places that are no rectangle, has none either.
+        """
+        return [
+            Tensor(
+                one.name,
+                one.shape,
+                one.dtype,
+                one.kind,
+                one.module,
+                str(one.init) if one.init is not None and not one.computed and not one.problem else "",
+                tuple(Region(box.offset, box.shape, str(init)) for box, init in one.regions if not one.computed),
+                one.aliases,
+            )
+            for one in self.tensors.values()
+            if one.kind != "non-persistent buffer"
+        ]
 
     def __str__(self) -> str:
         size = sum(one.nbytes for one in self.tensors.values())

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakIdKeyDictionary
 
 from fastinit.core.text import quoted
@@ -23,7 +24,7 @@ class Slot:
 
     name: str
     tensor: Tensor
-    kind: str  # "parameter" or "buffer"
+    kind: str  # "parameter", "buffer" or "non-persistent buffer"
     module: str  # kind of module that owns it
     aliases: list[str] = field(default_factory=list)  # further names, if it is tied
     drawn: list[tuple[Box, Initializer]] = field(default_factory=list)  # in order; a whole one replaces all before it
@@ -72,14 +73,6 @@ class Slot:
             self.cover(view)
         (self.foreign if random else self.computed).append(operation)
 
-    def follow_memory(self) -> bool:
-        """Test whether the tensor was given other memory since it was last asked for, by ``.data =``."""
-        before, self.memory = self.memory, storage_of(self.tensor)
-        if before != self.memory:
-            self.computed.append("data")
-            self.cover(self.geometry)
-        return before != self.memory
-
     @property
     def nbytes(self) -> int:
         """Bytes of the whole tensor."""
@@ -87,7 +80,6 @@ class Slot:
 
     def initialized(self, complete: bool) -> Initialized:
         """Return what was written; if it should be complete, that nothing was is a problem."""
-        self.follow_memory()
         first = bool(self.drawn) and self.drawn[0][0] == whole(self.geometry)
         problem = f"torch drew it: {', '.join(self.foreign)}" if self.foreign else ""
         if complete and self.unwritten:
@@ -144,13 +136,33 @@ class Slots:
                     if id(tensor) in found:
                         found[id(tensor)].aliases.append(name)
                     else:
-                        found[id(tensor)] = Slot(name, tensor, kind, type(owner).__name__)
+                        persistence = "non-persistent " * (key in owner._non_persistent_buffers_set)
+                        found[id(tensor)] = Slot(name, tensor, persistence + kind, type(owner).__name__)
         self.all = list(found.values())
         self._own = {id(slot.tensor): slot for slot in self.all}
         self._of: dict[int, list[Slot]] = {}
         for slot in self.all:
             self._of.setdefault(slot.memory, []).append(slot)
         self._views: Any = WeakIdKeyDictionary()  # of distributed tensors: their spots
+        self._copies: dict[int, tuple[StorageWeakRef, Slot]] = {}  # memory that has all of a slot's values
+
+    def settle(self) -> None:
+        """Take note of all tensors that were given other memory, by ``.data =``."""
+        for slot in self.all:
+            self._follow_memory(slot)
+
+    def _follow_memory(self, slot: Slot) -> None:
+        memory = storage_of(slot.tensor)
+        if memory != slot.memory:
+            slot.memory = memory
+            self._of.setdefault(memory, []).append(slot)
+            known = self._copies.get(memory)
+            if known is None or known[0].expired() or known[1] is not slot:
+                slot.note_torch(slot.geometry, "data", random=False, replaces=True)
+
+    def forget(self, tensor: Tensor) -> None:
+        """Take note of a write into a tensor that is no slot's: it is a copy no more."""
+        self._copies.pop(storage_of(tensor), None)
 
     def freeze(self) -> None:
         """Drop further writes to what was written."""
@@ -163,8 +175,7 @@ class Slots:
             spot: Spot = self._views[tensor]
             return spot
         if (slot := self._own.get(id(tensor))) is not None:
-            if slot.follow_memory():
-                self._of.setdefault(slot.memory, []).append(slot)
+            self._follow_memory(slot)
             return Spot(slot, slot.geometry)
         for slot in self._of.get(storage_of(tensor), ()):
             if not is_distributed(slot.tensor):
@@ -180,13 +191,28 @@ class Slots:
         return None
 
     def follow(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Keep the spots of views of distributed tensors: torch may make them of other memory than their tensor's."""
+        """Keep what was made of slots: copies of all their values, and views.
+
+        Views of distributed tensors have to be kept, since torch may make them of other memory than their tensor's.
+        """
+        if function in _COPIES and (spot := self.find(args[0])) is not None:
+            plain = not is_distributed(result) and spot.straight
+            if plain and result.shape == args[0].shape and result.dtype == args[0].dtype:
+                self._copies[storage_of(result)] = StorageWeakRef(result.untyped_storage()), spot.slot
+            return
         if not (args and isinstance(args[0], Tensor) and is_distributed(args[0]) and _signature(function).is_view):
             return
         if (spot := self.find(args[0])) is not None:
             views = function(spot.view, *args[1:], **kwargs)
             for one, view in zip(_listed(result), _listed(views), strict=True):
                 self._views[one] = Spot(spot.slot, view, storage_of(one) != storage_of(spot.slot.tensor))
+
+
+_COPIES = (  # operations that may copy all values; transformers pads biases by nothing
+    torch.ops.aten.clone.default,
+    torch.ops.aten.constant_pad_nd.default,
+    torch.ops.aten._to_copy.default,
+)
 
 
 class _Signature(NamedTuple):
