@@ -177,7 +177,10 @@ class Slots:
         if (slot := self._own.get(id(tensor))) is not None:
             self._follow_memory(slot)
             return Spot(slot, slot.geometry)
-        for slot in self._of.get(storage_of(tensor), ()):
+        memory = storage_of(tensor)
+        for slot in self._of.get(memory, ()):
+            if storage_of(slot.tensor) != memory:  # it was given other memory, and its own to another tensor
+                continue
             if not is_distributed(slot.tensor):
                 if _reaches(slot.tensor, tensor):
                     return Spot(slot, tensor)
