@@ -386,6 +386,30 @@ def test_errors_of_draws_are_torchs() -> None:
             init.sparse_(module.bias, 0.1)
 
 
+@pytest.mark.parametrize("options", [{"a": 40.0, "b": 41.0}, {"std": -1.0}, {"a": 1.0, "b": -1.0}])
+def test_what_cannot_be_drawn_is_refused(options: dict[str, float]) -> None:
+    """Torch's own loop would look for ever for an element of one stream that is within such bounds."""
+    with pytest.raises(ValueError, match=r"probability|std must be|lower must be"):
+        ft.nn_init.trunc_normal_(torch.empty(100), **options, seed=0, name="w")
+    module = nn.Linear(4, 3)
+    with ft.drawing(module, seed=SEED), pytest.raises(ValueError, match=r"probability|std must be|lower must be"):
+        init.trunc_normal_(module.weight, **options)
+
+
+def test_odd_arguments_that_torch_takes() -> None:
+    with pytest.raises(ZeroDivisionError):
+        ft.nn_init.trunc_normal_(torch.empty(3), std=0.0, seed=0, name="w")
+    made = ft.nn_init.orthogonal_(torch.empty(3, 3), gain=-2.0, seed=0, name="w")
+    assert torch.allclose(made @ made.T, 4 * torch.eye(3), atol=1e-5)
+    module = nn.Module()
+    module.w = nn.Parameter(torch.empty(3, 3, dtype=torch.complex64))
+    with ft.drawing(module, seed=SEED) as drawn:
+        init.normal_(module.w)
+        init.eye_(module.w)
+    assert torch.equal(module.w, torch.eye(3, dtype=torch.complex64))
+    assert drawn.report().tensors["w"].init is None
+
+
 def test_contexts_nest_and_are_undone_by_errors() -> None:
     codes = {name: PRIMITIVE[name].__code__ for name in CALLS}
     a, b = nn.Linear(2, 3), nn.Linear(2, 3)

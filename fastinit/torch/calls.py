@@ -23,6 +23,7 @@ from torch import Tensor
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.elementwise import constant, normal, ones, truncated_normal, uniform, zeros
 from fastinit.initializers.structured import dirac, eye, orthogonal, sparse
+from fastinit.torch.places import FLOATS
 
 aten = torch.ops.aten
 Make = Callable[..., Initializer]
@@ -72,14 +73,20 @@ class _Steps(NamedTuple):
 
 
 def _truncated(mean: float, std: float, a: float, b: float) -> Initializer:
+    if std == 0:
+        raise ZeroDivisionError("float division by zero")  # torch's own error, which it raises on no meta tensor
     return truncated_normal(mean, std, a, b, bounds="absolute")
+
+
+def _orthogonal(gain: float) -> Initializer:
+    return orthogonal(abs(gain))  # torch takes a gain below zero, which makes the same distribution
 
 
 _STEPS = {
     f"{one.module}.{one.name}": one
     for one in (
         _Steps("torch.nn.init", "trunc_normal_", _truncated),
-        _Steps("torch.nn.init", "orthogonal_", orthogonal),
+        _Steps("torch.nn.init", "orthogonal_", _orthogonal),
         _Steps("torch.nn.init", "sparse_", sparse),
         _Steps("torch.nn.init", "eye_", eye),
         _Steps("torch.nn.init", "dirac_", dirac),
@@ -172,12 +179,9 @@ def answer(key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given.apply_defaults()
     generator = given.arguments.pop("generator", None)
     tensor, *numbers = given.arguments.values()
-    if generator is None and isinstance(tensor, Tensor):
+    if generator is None and isinstance(tensor, Tensor) and tensor.dtype in FLOATS:
         original(torch.empty(tensor.shape, dtype=tensor.dtype, device="meta"), *numbers)  # raises torch's own errors
-        try:
-            init = _STEPS[key].make(*numbers)
-        except (TypeError, ValueError):  # what torch allows: a gain below zero
-            return original(*args, **kwargs)
+        init = _STEPS[key].make(*numbers)
         if any(context.claim(tensor, init) for context in reversed(_open.contexts)):
             return tensor
     return original(*args, **kwargs)
