@@ -223,3 +223,14 @@ def test_the_batteries_script_is_bash() -> None:
     subprocess.run(["bash", "-n", script], check=True)
     done = subprocess.run([script, "soon"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.split()[0]) == (2, "usage:")
+
+
+def test_a_tiny_run_of_torch_models(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs torch")
+    pytest.importorskip("transformers", reason="needs transformers")
+    kept = tmp_path / "kept.json"
+    command = [sys.executable, "-m", "bench.torch_models", "--tiny", "--turns", "1", "--json", str(kept)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| initialize_ from meta | ") == 2
+    assert set(json.loads(kept.read_text())) >= {"float32", "bfloat16", "microseconds per call"}

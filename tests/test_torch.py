@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,6 +123,26 @@ def test_other_devices_get_the_values_of_the_cpu(monkeypatch: pytest.MonkeyPatch
             copied.append(real(self.tensor, host))
 
     tensor = torch.empty(2, 3)
-    places._fill(Elsewhere(tensor), fi.normal(), seed=0, name="w", global_shape=(4, 3), global_offset=(2, 0))
+    places._fill(Elsewhere(tensor), fi.normal(), (4, 3), (2, 0), {"seed": 0, "name": "w"})
     assert len(copied) == 1
     assert np.array_equal(tensor.numpy(), fi.array((4, 3), fi.normal(), seed=0, name="w")[2:])
+
+
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not HUGE.exists() or "[never]" in HUGE.read_text(), reason="the system gives no huge pages")
+def test_fresh_memory_is_of_huge_pages() -> None:
+    import fastinit.torch as ft
+
+    def faults(huge: bool) -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        if huge:
+            with ft.accelerated(0):
+                torch.empty(1 << 23).normal_()
+        else:
+            fi.fill(torch.empty(1 << 23), fi.normal(), seed=0, name=0)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults(huge=True)  # compiles
+    assert faults(huge=True) < 2000 < 8000 < faults(huge=False)

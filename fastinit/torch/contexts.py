@@ -18,7 +18,7 @@ from fastinit.core.environment import in_default
 from fastinit.core.keys import key_of, stream_of
 from fastinit.initializers.base import Initializer
 from fastinit.torch import calls
-from fastinit.torch.places import FLOATS, fill_box, whole
+from fastinit.torch.places import FLOATS, expect_fill, fill_box, whole
 
 
 class Draws(TorchDispatchMode):
@@ -107,6 +107,13 @@ class Numbered(Draws):
         """Write a tensor as the next stream."""
         fill_box(tensor, whole(tensor), init, seed=self.seed, name=next(self._numbers), threads=self.threads)
         return True
+
+    def other(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call an operation; memory that it makes is likely to be drawn into."""
+        made = function(*args, **kwargs)
+        if function is torch.ops.aten.empty.memory_format:
+            expect_fill(made)
+        return made
 
 
 class Single(Draws):

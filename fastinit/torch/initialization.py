@@ -17,6 +17,7 @@ from fastinit.sampling.checks import check_progress
 from fastinit.sampling.progress import Progress, reporter
 from fastinit.torch.contexts import Numbered
 from fastinit.torch.modules import Named
+from fastinit.torch.places import expect_fill
 from fastinit.torch.report import InitializationReport
 from fastinit.torch.slots import Slot
 from fastinit.torch.ties import Ties
@@ -256,6 +257,8 @@ def _materialize(module: nn.Module, device: torch.device) -> bool:
         )
     if meta:
         module.to_empty(device=device)
+        for tensor in (*module.parameters(), *module.buffers()):
+            expect_fill(getattr(tensor, "_local_tensor", tensor))
     return bool(meta)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fastinit.core.arrays import torch_memory
-from fastinit.core.dtypes import DTYPES, dtype_of
+from fastinit.core.dtypes import DTYPES
+from fastinit.core.pages import ask_for_huge_pages
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.filling import fill
-from fastinit.torch.sharding import LocalRegion, is_distributed, local_regions
+from fastinit.torch.sharding import is_distributed, local_regions
 
 Sizes = tuple[int, ...]
 
@@ -59,7 +59,7 @@ def box_of(view: Tensor, base: Tensor) -> Box | None:
     >>> box_of(base[::2], base) is None
     True
     """
-    if _footprint(view) == _footprint(base):  # all of it, as flattened or permuted as may be
+    if view is base or _footprint(view) == _footprint(base):  # all of it, as flattened or permuted as may be
         return whole(base)
     left = view.storage_offset() - base.storage_offset()
     axes = {stride: size for size, stride in zip(view.shape, view.stride(), strict=True) if size != 1}
@@ -86,6 +86,13 @@ def _footprint(tensor: Tensor) -> tuple[int, list[tuple[int, int]]]:
     return tensor.storage_offset(), merged
 
 
+def expect_fill(tensor: Tensor) -> None:
+    """Ask for huge pages for a plain CPU tensor whose memory nobody has written yet."""
+    if tensor.device.type == "cpu" and tensor.layout == torch.strided and not is_distributed(tensor):
+        memory = tensor.untyped_storage()
+        ask_for_huge_pages(memory.data_ptr(), memory.nbytes())
+
+
 def fill_box(
     tensor: Tensor, box: Box, init: Initializer, *, seed: int, name: str | int, threads: int | None = None
 ) -> None:
@@ -102,29 +109,32 @@ def fill_box(
     """
     if tensor.is_meta:
         return
-    shape, local = tuple(tensor.shape), tensor.detach()
-    regions = [LocalRegion(whole(tensor).slices, (0,) * tensor.dim(), shape)]
-    if is_distributed(tensor):
-        regions, local = local_regions(tensor), local.to_local()
-    known: dict[str, Any] = {"seed": seed, "name": name, "global_shape": shape, "threads": threads}
-    nothing = np.empty([0] * len(shape), dtype_of(tensor.dtype))  # checked on ranks that hold no element, too
-    fill(nothing, init, **known)
-    for place, offset, size in regions:
-        part = Box(offset, size).meet(box)
-        if part is not None:
-            starts = [one.start + at - begin for one, at, begin in zip(place, part.offset, offset, strict=True)]
-            index = Box(tuple(starts), part.shape).slices
-            _fill(local[index], init, global_offset=part.offset, **known)
-    if is_distributed(tensor):
-        torch.autograd.graph.increment_version(local)  # the tensor's own counter is torch's to advance
+    local, known = tensor.detach(), {"seed": seed, "name": name, "threads": threads}
+    if not is_distributed(tensor):
+        part = local if box.shape == tensor.shape else local[box.slices]
+        _fill(part, init, tensor.shape, box.offset, known)
+        return
+    parts = local_regions(tensor)
+    local = local.to_local()
+    origin = (0,) * tensor.dim()
+    _fill(
+        local.new_empty(origin, device="cpu"), init, tensor.shape, origin, known
+    )  # refused on ranks with nothing, too
+    for place, offset, size in parts:
+        common = Box(offset, size).meet(box)
+        if common is not None:
+            starts = [one.start + at - begin for one, at, begin in zip(place, common.offset, offset, strict=True)]
+            _fill(local[Box(tuple(starts), common.shape).slices], init, tensor.shape, common.offset, known)
+    torch.autograd.graph.increment_version(local)  # the tensor's own counter is torch's to advance
 
 
-def _fill(part: Tensor, init: Initializer, **known: Any) -> None:
+def _fill(part: Tensor, init: Initializer, shape: Sizes, offset: Sizes, known: dict[str, Any]) -> None:
     """Fill a plain tensor of any device; through the CPU's memory where fastinit does not know the device."""
+    where: dict[str, Any] = {} if part.shape == shape else {"global_shape": shape, "global_offset": offset}
     if part.device.type == "cuda":
-        fill(part, init, **known)
+        fill(part, init, **where, **known)
         return
     host = part if part.device.type == "cpu" else torch.empty(part.shape, dtype=part.dtype)
-    fill(torch_memory("tensor", host), init, **known)
+    fill(torch_memory("tensor", host), init, **where, **known)
     if host is not part:
         part.copy_(host)
