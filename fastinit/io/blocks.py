@@ -70,7 +70,8 @@ def blocks(
 
 def _memory(size: int) -> Bytes:
     """Return fresh memory, on a page's boundary and of whole pages, as direct writes need it."""
-    return np.frombuffer(mmap.mmap(-1, -(-size // _SECTOR) * _SECTOR), np.uint8)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return np.frombuffer(mmap.mmap(-1, -(-size // _SECTOR) * _SECTOR, flags=flags), np.uint8)
 
 
 def _settled(buffer: Bytes, futures: list[Future[None]]) -> Bytes:
