@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RANKS = 8
 KILLS = 3
+MOST_MEMORY = 400e6  # bytes that a run may hold of its own, for a model of any size
 
 
 class Run:
@@ -94,6 +95,8 @@ def check(folder: Path, model: Sequence[object], *, threads: int = 2) -> dict[st
     for count in (1, threads):
         run = Run([*whole, "--threads", count])
         print(f"{count} threads: {run.end()}; peak of private memory {run.peak / 1e6:.0f} MB", flush=True)
+        if not 0 < run.peak < MOST_MEMORY:
+            raise AssertionError(f"a run held {run.peak} bytes of its own, at most {MOST_MEMORY:.0f} are allowed")
         results[f"{count} threads"] = files_of(out)
     for rank in range(RANKS):
         print(f"rank {rank}: {Run([*whole, '--rank', rank, '--world-size', RANKS]).end()}", flush=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import quality, report
+from bench import disk, quality, report
 from bench.conftest import TINY
 from bench.contenders import (
     CONTENDERS,
@@ -223,3 +223,11 @@ def test_the_batteries_script_is_bash() -> None:
     subprocess.run(["bash", "-n", script], check=True)
     done = subprocess.run([script, "soon"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.split()[0]) == (2, "usage:")
+
+
+def test_a_tiny_run_of_the_disk(tmp_path: Path) -> None:
+    """Every contender, whose values are compared there; and nothing is left."""
+    found = disk.run(tmp_path, 1 << 20, 1)
+    assert {"dd from /dev/zero", "mapping", "page cache", "direct"} <= found.keys()
+    assert all(speed > 0 for speeds in found.values() for speed in speeds)
+    assert os.listdir(tmp_path) == []

@@ -21,8 +21,8 @@ except ImportError:
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Observer = Callable[[int, Bytes], object]
 
-BLOCK = 32 << 20  # bytes made at once: a few tasks for every thread
-BUFFERS = 3  # one is computed, one waits, one is written
+BLOCK = 8 << 20  # bytes made at once: tasks for all threads, and still in a cache when they are hashed and written
+BUFFERS = 4  # one is computed, one is written, two wait for either
 DIRECT = 64 << 20  # a file from this size on goes past the page cache, which a smaller one may stay in
 UNWRITTEN = 256 << 20  # bytes given to the page cache before the disk is waited for
 _SECTOR = 4096  # what direct writes are multiples of, in memory and in the file
