@@ -25,7 +25,7 @@ from fastinit.initializers.scaling import (
     xavier_truncated_normal,
     xavier_uniform,
 )
-from fastinit.initializers.structured import delta_orthogonal, dirac, eye, orthogonal, sparse
+from fastinit.initializers.structured import delta_orthogonal, dirac, eye, orthogonal, sinusoidal, sparse
 from fastinit.propagation.recommendation import Recommendation, recommend
 from fastinit.propagation.simulation import Propagation, propagate
 from fastinit.sampling.filling import array, fill, warmup, words
@@ -73,6 +73,7 @@ __all__ = [
     "parse",
     "propagate",
     "recommend",
+    "sinusoidal",
     "sparse",
     "truncated_normal",
     "uniform",

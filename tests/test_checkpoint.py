@@ -33,6 +33,20 @@ MODELS = {
     "llama": "llama-3.1-8b",
     "vit": "vit-base",
     "resnet": "resnet-50",
+    "t5": "t5-small",
+    "whisper": "whisper-tiny",
+    "mixtral": "mixtral-8x7b",
+    "convnext": "convnext-tiny",
+    "qwen": "qwen2.5-0.5b",
+    "deepseek": "deepseek-v2-lite",
+}
+PARAMETERS = {  # in millions, as published
+    "t5": 60.5,
+    "whisper": 37.8,
+    "mixtral": 46_703,
+    "convnext": 28.6,
+    "qwen": 494,
+    "deepseek": 15_706,
 }
 SMALL = [
     Tensor("block.weight", (96, 64), "float32", module="Linear"),
@@ -47,7 +61,7 @@ RULES = [
     Rule(fi.he_normal(), "*.weight", "Linear"),
     Rule(fi.ones(), "*.weight"),
     Rule(fi.zeros(), "*.bias"),
-    Rule(fi.constant(3), "*.steps"),
+    Rule(fi.constant(3), "*.steps", kind="buffer"),
     Rule(fi.ones(), "mask"),
 ]
 
@@ -96,9 +110,16 @@ def test_values_do_not_depend_on_the_rest_of_the_model(tmp_path: Path) -> None:
 def test_recipe_has_a_rule_for_every_parameter(recipe: str) -> None:
     tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
     pairs = assign(tensors, read_recipe(recipe, tensors))
-    assert {tensor.name for tensor in tensors if tensor.kind == "parameter"} <= {tensor.name for tensor, _ in pairs}
-    for tensor, init in pairs:
-        init.distribution(tensor.shape)
+    assert {tensor.name for tensor in tensors if tensor.kind == "parameter"} <= {pair.tensor.name for pair in pairs}
+    for pair in pairs:
+        pair.init.resolve(pair.tensor.shape)
+
+
+@pytest.mark.parametrize("recipe", PARAMETERS)
+def test_manifests_are_of_the_published_size(recipe: str) -> None:
+    tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
+    count = sum(tensor.nbytes // 4 for tensor in tensors if tensor.kind == "parameter")
+    assert count / 1e6 == pytest.approx(PARAMETERS[recipe], rel=2e-3)
 
 
 def test_recipes_are_all_tested() -> None:
@@ -117,11 +138,20 @@ def test_recipes_are_all_tested() -> None:
         ("vit", "vit.layers.0.attention.q_proj.weight", 0.02 * 0.8796256610342398),
         ("resnet", "resnet.embedder.embedder.convolution.weight", (2 / (64 * 49)) ** 0.5),
         ("resnet", "classifier.1.weight", (1 / 3 / 2048) ** 0.5),
+        ("t5", "encoder.block.0.layer.0.SelfAttention.q.weight", (512 * 64) ** -0.5),
+        ("t5", "decoder.block.5.layer.2.DenseReluDense.wo.weight", 2048**-0.5),
+        ("t5", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", 512**-0.5),
+        ("t5", "shared.weight", 1.0),
+        ("whisper", "model.encoder.conv1.weight", 0.02),
+        ("mixtral", "model.layers.0.mlp.experts.gate_up_proj", 0.02),
+        ("convnext", "convnext.encoder.stages.0.layers.0.dwconv.weight", 0.02),
+        ("qwen", "model.embed_tokens.weight", 0.02),
+        ("deepseek", "model.layers.1.mlp.experts.down_proj", 0.006),
     ],
 )
 def test_recipe_gives_the_published_std(recipe: str, name: str, std: float) -> None:
     tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
-    for tensor, init in assign(tensors, read_recipe(recipe, tensors)):
+    for tensor, init, *_ in assign(tensors, read_recipe(recipe, tensors)):
         if tensor.name == name:
             assert init.distribution(tensor.shape).std == pytest.approx(std, rel=1e-12)
             return
@@ -138,12 +168,17 @@ def test_recipe_gives_the_published_std(recipe: str, name: str, std: float) -> N
         ("resnet", r".*(running_mean|num_batches_tracked)", 0),
         ("vit", r".*layernorm.*weight", 1),
         ("bert", r".*LayerNorm.weight", 1),
+        ("t5", r".*layer_norm\.weight", 1),
+        ("convnext", r".*layer_scale_parameter", 1e-6),
+        ("convnext", r".*downsampling_layer\.0\.weight", 1),
+        ("qwen", r".*_proj\.bias", 0),
+        ("deepseek", r".*norm\.weight", 1),
     ],
 )
 def test_recipe_gives_constants(recipe: str, pattern: str, value: float) -> None:
     tensors = read_manifest(MANIFESTS / f"{MODELS[recipe]}.json")
     pairs = assign(tensors, read_recipe(recipe, tensors))
-    distributions = [init.distribution(tensor.shape) for tensor, init in pairs if re.search(pattern, tensor.name)]
+    distributions = [init.distribution(tensor.shape) for tensor, init, *_ in pairs if re.search(pattern, tensor.name)]
     assert distributions
     assert set(distributions) == {fi.Constant(value)}
 
@@ -153,7 +188,7 @@ def test_first_matching_rule_wins() -> None:
     tensors = [
         Tensor(name, (2,), "float32", module=module) for name, module in (("ab", "Linear"), ("b", "Linear"), ("c", ""))
     ]
-    assert [init for _, init in assign(tensors, rules)] == [fi.ones(), fi.zeros(), fi.normal()]
+    assert [pair.init for pair in assign(tensors, rules)] == [fi.ones(), fi.zeros(), fi.normal()]
 
 
 @pytest.mark.parametrize(
@@ -163,8 +198,8 @@ def test_first_matching_rule_wins() -> None:
         ("rule = 3", "must hold"),
         ("[[rule]]\nmatch = '*'", "must have init"),
         ("[[rule]]\ninit = 'zeros'", "must have init, and match or module"),
-        ("[[rule]]\nmatch = '*'\ninit = 'zeros'\nmach = 'x'", "must have init"),
-        ("[[rule]]\nmatch = 1\ninit = 'zeros'", "table of texts"),
+        ("[[rule]]\nmatch = '*'\ninit = 'zeros'\nmach = 'x'", "rule 1 (line 1), line 4: did you mean 'match'"),
+        ("[[rule]]\nmatch = 1\ninit = 'zeros'", "match must be a text, got 1"),
         ("[[rule]]\nmatch = '*'\ninit = 'zeroes'", "did you mean 'zeros'"),
         ("[[rule]]\nmatch = '*'\ninit = 'normal(std=1 / layers)'", "layers"),
         ("[count]\nlayers = 'absent'\n[[rule]]\nmatch = '*'\ninit = 'normal(std=1 / layers)'", "layers = 0"),
@@ -279,7 +314,8 @@ def test_progress_counts_the_bytes_of_the_model(tmp_path: Path) -> None:
 
 def test_command_init(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text("[[rule]]\nmatch = '*'\ninit = 'constant(0)'\n")
+    rule = "[[rule]]\nmatch = '*'\ninit = 'constant(0)'\n"
+    recipe.write_text(f"{rule}{rule}kind = 'buffer'\n")
     out = tmp_path / "out.safetensors"
     arguments = ["init", manifest(tmp_path, SMALL), str(out), "--recipe", str(recipe), "--seed", "0"]
     code, text = invoke(*arguments)

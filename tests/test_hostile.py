@@ -49,7 +49,7 @@ def shapes() -> st.SearchStrategy[Any]:
 
 def inits() -> st.SearchStrategy[Any]:
     drawn = [fi.normal(), fi.uniform(-1, 1), fi.he_normal(), fi.truncated_normal(lower=3.0, upper=4.0)]
-    whole = [fi.orthogonal(), fi.sparse(0.5), fi.eye(), fi.dirac(), fi.delta_orthogonal()]
+    whole = [fi.orthogonal(), fi.sparse(0.5), fi.eye(), fi.dirac(), fi.delta_orthogonal(), fi.sinusoidal()]
     return st.sampled_from([*drawn, *whole, fi.zeros(), fi.constant(2**53 + 1), fi.Normal(0, 1), fi.Constant(0)])
 
 
@@ -93,6 +93,7 @@ USUAL: dict[str, st.SearchStrategy[Any]] = {
     "name": st.one_of(st.text(max_size=8), st.sampled_from(SIZES)),
     "dtype": st.sampled_from(["float32", "bfloat16", "float16", "float64", "int8", "bool", "i4,,,", "U3", "O"]),
     "layout": st.sampled_from(LAYOUTS),
+    "style": st.sampled_from(["vaswani", "marian", "whisper", "Whisper"]),
     "mode": st.sampled_from(["fan_in", "fan_out", "fan_avg", "fan_geo_avg", "fan"]),
     "distribution": st.sampled_from(["uniform", "normal", "truncated_normal", ""]),
     **dict.fromkeys(["nonlinearity", "activation"], st.sampled_from([*NAMES, abs, lambda z: "x", lambda z: math.nan])),

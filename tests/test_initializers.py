@@ -395,6 +395,10 @@ ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "delta_orthogonal": {"gain": spreads, "layout": st.sampled_from(["OI...", "OIH"])},
     "eye": {"gain": reals},
     "dirac": {"groups": st.sampled_from([1, 2, 3]), "layout": st.sampled_from(["OI...", "...IO"])},
+    "sinusoidal": {
+        "style": st.sampled_from(["vaswani", "marian", "whisper"]),
+        "base": st.floats(1, 1e300) | st.integers(1, 10**6),
+    },
     "sparse": {"sparsity": st.floats(0, 1), "std": spreads, "layout": st.sampled_from(["OI", "IO"])},
 }
 
@@ -440,7 +444,7 @@ def test_what_is_equal_and_what_is_not() -> None:
     different = [fi.normal(), fi.normal(1.0), fi.normal(std=2.0), fi.uniform(), fi.xavier_normal(), fi.he_normal(),
                  fi.he_normal(mode="fan_out"), fi.he_uniform(), fi.zeros(), fi.ones(), fi.constant(0),
                  fi.normal(depth=1), fi.normal(mup=2), fi.orthogonal(), fi.delta_orthogonal(), fi.eye(), fi.dirac(),
-                 fi.sparse(0.1), fi.sparse(0.2)]  # fmt: skip
+                 fi.sparse(0.1), fi.sparse(0.2), fi.sinusoidal(), fi.sinusoidal("marian")]  # fmt: skip
     assert len(set(different)) == len(different)
     with pytest.raises(AttributeError):
         fi.normal().factory = "uniform"  # type: ignore[misc]

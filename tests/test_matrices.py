@@ -49,6 +49,8 @@ INITS: dict[str, tuple[fi.Initializer, int]] = {
     "dirac, stacked": (fi.dirac(layout="HNOI"), 4),
     "sparse": (fi.sparse(0.3), 2),
     "sparse, Keras": (fi.sparse(0.3, std=1.0, layout="IO"), 2),
+    "sinusoidal": (fi.sinusoidal(), 2),
+    "sinusoidal, repeated": (fi.sinusoidal("whisper", base=500.0), 3),
 }
 every_init = pytest.mark.parametrize(("init", "axes"), INITS.values(), ids=INITS)
 proven = settings(derandomize=True, deadline=None)
@@ -60,7 +62,7 @@ def made(shape: Sequence[int], init: fi.Initializer, dtype: Any = np.float32, se
 
 def test_every_matrix_is_tested_here() -> None:
     assert {type(init.resolve(whole_shape(init, [6] * axes))) for init, axes in INITS.values()} == set(Matrix.__args__)
-    for name in ("orthogonal", "delta_orthogonal", "eye", "dirac", "sparse"):
+    for name in ("orthogonal", "delta_orthogonal", "eye", "dirac", "sparse", "sinusoidal"):
         assert name in FACTORIES
         assert any(init.factory == name for init, _ in INITS.values())
 
@@ -72,6 +74,8 @@ def whole_shape(init: fi.Initializer, sizes: Sequence[int]) -> tuple[int, ...]:
     if init.factory == "delta_orthogonal":
         i = {"H...IO": 2, "NOHI": 3}[layout]
         shape[o], shape[i] = max(shape[o], shape[i]), min(shape[o], shape[i])  # type: ignore[index]
+    if "whisper" in dict(init.arguments).values():
+        shape[-1] = max(4, shape[-1] + shape[-1] % 2)
     if "groups" in dict(init.arguments):
         shape[1] += shape[1] % 2
     return tuple(shape)

@@ -8,7 +8,6 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +40,17 @@ SMALL = [
     Tensor("mask", (5,), "bool", module="Linear"),
     Tensor("head.weight", (64, 50), "float16", module="Linear"),
 ]
-RULES = [Rule(fi.he_normal(), "*.weight"), Rule(fi.zeros(), "*.bias"), Rule(fi.constant(1))]
+RULES = [
+    Rule(fi.he_normal(), "*.weight", number=1),
+    Rule(fi.zeros(), "*.bias", number=2),
+    Rule(fi.constant(1), "mask", number=3),
+    Rule(fi.constant(1), "*.steps", kind="buffer", number=4),
+]
 SEED = 7
 
 
 def expected(tensor: Tensor, seed: int = SEED) -> Any:
-    init = next(rule.init for rule in RULES if rule.matches(tensor))
+    init: Any = next(rule.init for rule in RULES if rule.matches(tensor))
     return fi.array(tensor.shape, init, seed=seed, name=tensor.name, dtype=tensor.dtype)
 
 
@@ -72,7 +76,7 @@ def test_a_single_file_is_what_safetensors_writes(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.numpy")
     odd = [Tensor('odd "name"\n\x01\x7f', (3,), "float32"), Tensor("empty", (0, 4), "float32"), *SMALL]
     every = [Tensor(f"of.{dtype}", (3, 5), dtype) for dtype in reversed(CODES) if dtype not in FLOATING]
-    rules = [Rule(fi.constant(1), "of.*"), *RULES]
+    rules = [Rule(fi.constant(1), glob) for glob in ("of.*", "odd*", "empty")] + RULES
     write_shards(plan_shards(planned([*odd, *every], rules), tmp_path / "a"), Values(SEED))
     ours = open_tensors(tmp_path / "a/model.safetensors").arrays
     safetensors.save_file(
@@ -324,8 +328,8 @@ def test_blocks_cut_tensors_anywhere(tmp_path: Path, tiny_blocks: None, dtype: s
 def test_regions_are_written_over_the_whole(tmp_path: Path, tiny_blocks: None, init: Any) -> None:
     """A padding row, and a random region, whose values are those of the whole tensor's elements there."""
     regions = (Region((2, 0), (1, 700), "zeros"), Region((3, 100), (5, 300), "he_uniform"))
-    tensor = Tensor("w", (9, 700), "float32", regions=regions)
-    initialize([tensor], tmp_path / "x.safetensors", [Rule(init)], seed=SEED)
+    tensor = Tensor("w", (9, 700), "float32", init=repr(init), regions=regions)
+    initialize([tensor], tmp_path / "x.safetensors", [], seed=SEED)
     whole = fi.array((9, 700), init, seed=SEED, name="w")
     whole[2] = 0
     whole[3:8, 100:400] = fi.array((9, 700), fi.he_uniform(), seed=SEED, name="w")[3:8, 100:400]
@@ -342,7 +346,7 @@ def test_regions_are_written_over_the_whole(tmp_path: Path, tiny_blocks: None, i
 )
 def test_regions_that_cannot_be_are_refused(tmp_path: Path, region: Region, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        initialize([Tensor("w", (9, 7), "float32", regions=(region,))], tmp_path / "x", [Rule(fi.ones())], seed=0)
+        initialize([Tensor("w", (9, 7), "float32", init="ones", regions=(region,))], tmp_path / "x", [], seed=0)
     assert os.listdir(tmp_path) == []
 
 
@@ -435,16 +439,15 @@ def test_what_is_damaged_is_made_again(tmp_path: Path, damage: str) -> None:
 @pytest.mark.parametrize("change", ["seed", "initializer", "region"])
 def test_another_plan_is_not_taken_for_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     write(tmp_path / "x")
-    tensors, seed = list(SMALL), SEED
+    seed = SEED
     if change == "seed":
         seed += 1
     elif change == "initializer":
         monkeypatch.setattr(f"{__name__}.RULES", [Rule(fi.he_uniform(), "head.*"), *RULES])
     else:
-        regions = (Region((0, 0), (1, 50), "zeros"),)
-        tensors[-1] = replace(SMALL[-1], regions=regions)
-    assert write(tmp_path / "x", tensors=tensors, seed=seed, resume=True).tensors > 0
-    write(tmp_path / "y", tensors=tensors, seed=seed)
+        monkeypatch.setattr(f"{__name__}.RULES", [Rule(fi.he_normal(), "head.*", zero_row=0), *RULES])
+    assert write(tmp_path / "x", seed=seed, resume=True).tensors > 0
+    write(tmp_path / "y", seed=seed)
     assert contents(tmp_path / "x") == contents(tmp_path / "y")
 
 
@@ -496,7 +499,7 @@ def model(tmp_path: Path) -> list[str]:
     """The first arguments of an `init` in this folder."""
     entries = [{"name": t.name, "shape": t.shape, "dtype": t.dtype, "kind": t.kind, "module": t.module} for t in SMALL]
     (tmp_path / "m.json").write_text(json.dumps(entries))
-    rules = [f"[[rule]]\nmatch = '{rule.match}'\ninit = '{rule.init!r}'\n" for rule in RULES]
+    rules = [f"[[rule]]\nmatch = '{rule.match}'\ninit = '{rule.init!r}'\nkind = '{rule.kind}'\n" for rule in RULES]
     (tmp_path / "r.toml").write_text("".join(rules))
     return ["init", str(tmp_path / "m.json"), "--recipe", str(tmp_path / "r.toml"), "--seed", str(SEED)]
 
@@ -560,7 +563,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, model: lis
         lines = text.splitlines()
         assert len(lines) == len(SMALL) + 2
         row = next(re.split(" {2,}", line) for line in lines if line.startswith("embed.weight"))
-        tail = ["*.weight", "he_normal()", "Normal(mean=0.0, std=0.1767766952966369)"]
+        tail = ["1: match = '*.weight'", "he_normal()", "Normal(mean=0.0, std=0.1767766952966369)"]
         assert row == ["embed.weight", "50x64", "float32", "12800", file, *tail]
         assert lines[-1].startswith(f"{len(SMALL)} tensors, ")
         assert sorted(os.listdir(tmp_path)) == before

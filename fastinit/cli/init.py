@@ -108,7 +108,7 @@ def _print_plan(files: Sequence[File]) -> None:
         for content, _ in file.entries:
             tensor = content.tensor
             facts = (_sizes(tensor.shape), tensor.dtype, str(tensor.nbytes), file.name)
-            rows.append((tensor.name, *facts, _globs(content.rule), *_filled(content.init, tensor.shape)))
+            rows.append((tensor.name, *facts, _said_by(content.rule), *_filled(content.init, tensor.shape)))
             rows += [
                 (
                     f"{tensor.name}[{_sizes(part.offset)}]",
@@ -130,10 +130,8 @@ def _sizes(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes)) or "scalar"
 
 
-def _globs(rule: Rule | None) -> str:
-    if rule is None:
-        return "manifest"
-    return rule.match if rule.module == "*" else f"{rule.match} in {rule.module}"
+def _said_by(rule: Rule | None) -> str:
+    return "manifest" if rule is None else f"{rule.number}: {rule.globs}"
 
 
 def _filled(init: Initializer, shape: Sequence[int]) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from fastinit.initializers.base import Initializer
 from fastinit.initializers.parsing import parse
 from fastinit.io.manifests import Tensor, read_manifest
 from fastinit.io.records import compare_digests, read_digests
-from fastinit.io.rules import read_recipe, recipe_names, rule_for
+from fastinit.io.rules import find, read_recipe, recipe_names
 from fastinit.io.tensor_files import open_tensors
 from fastinit.verification.checkpoints import verify_tensors
 
@@ -122,16 +122,16 @@ def _assigned(
 ) -> tuple[dict[str, tuple[Any, Initializer]], dict[str, str]]:
     """Return each tensor with its initializer by the recipe, and the reasons of those without one."""
     if manifest is None:
-        tensors = [Tensor(name, array.shape, array.dtype.name) for name, array in arrays.items()]
+        tensors = [Tensor(name, array.shape, array.dtype.name, kind="") for name, array in arrays.items()]
     else:
         tensors = read_manifest(manifest)
         if rest := (arrays.keys() | skipped.keys()) - {tensor.name for tensor in tensors}:
             raise ValueError(f"{file} has tensors that {manifest} does not list: {_listed(sorted(rest))}")
-    rules = read_recipe(recipe, tensors)
+    assigned = {one.tensor.name: one for one in find(tensors, read_recipe(recipe, tensors))[0]}
     pairs: dict[str, tuple[Any, Initializer]] = {}
     unnamed: dict[str, str] = {}
     for tensor in tensors:
-        rule = rule_for(tensor, rules)
+        rule = assigned.get(tensor.name)
         there = arrays[tensor.name].shape if tensor.name in arrays else "absent"
         if tensor.name in skipped or (there == "absent" and rule is None and tensor.kind == "buffer"):
             continue  # `init` has not written this buffer

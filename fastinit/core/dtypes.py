@@ -99,6 +99,8 @@ def dtype_of(dtype: Any) -> np.dtype[Any]:
     >>> dtype_of("bfloat16").itemsize
     2
     """
+    if type(dtype).__module__ == "torch":  # torch.bfloat16 and others, of which the last word is the name here
+        dtype = str(dtype).rpartition(".")[2]
     if isinstance(dtype, str) and dtype in DTYPES:
         return DTYPES[dtype].dtype
     if dtype is None:

@@ -86,8 +86,8 @@ class Initializer:
         Raises
         ------
         TypeError
-            If the elements have no distribution of their own: those of `orthogonal`, `delta_orthogonal`, `eye`, `dirac`
-            and `sparse` depend on each other.
+            If the elements have no distribution of their own: those of `orthogonal`, `delta_orthogonal`, `eye`,
+            `dirac`, `sparse` and `sinusoidal` depend on each other.
         ValueError
             If the initializer needs fans that the shape does not have.
 

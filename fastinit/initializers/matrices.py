@@ -1,4 +1,4 @@
-"""Tensors without a distribution of their elements: those of orthogonal, delta_orthogonal, eye, dirac and sparse.
+"""Tensors without a distribution of their elements: orthogonal, delta_orthogonal, eye, dirac, sparse, sinusoidal.
 
 Each is a small value that can make any region of its tensor, from the counter streams of the distributions' draws.
 Draws come from a `Source`, which `fastinit.fill` provides.
@@ -16,11 +16,13 @@ import numpy as np
 
 from fastinit.core.arrays import Array
 from fastinit.distributions import Constant, Distribution, Normal
+from fastinit.initializers.sinusoids import Columns
 
 Places = Sequence[int]
 
 PIECE_BYTES = 8 << 20  # of a tensor that needs no memory but itself
 KEY_BYTES = 32 << 20  # of the keys of all threads together
+BLOCK = 1 << 14  # sines made at once: their steps stay in the cache
 BYTES_PER_KEY = 16  # the key, its rank with the row, and masks
 
 
@@ -243,9 +245,43 @@ def _ranks(keys: Array, first: int) -> Array:
     return ranks
 
 
+@dataclass(frozen=True)
+class Sinusoidal:
+    """Sines and cosines of the positions, the last axis but one; any axes before repeat them."""
+
+    shape: tuple[int, ...]
+    style: str
+    base: float
+
+    one_by_one = False
+
+    @property
+    def elements(self) -> Distribution:
+        """Return the distribution that must fit the dtype: no element is larger."""
+        return Constant(1.0)
+
+    def room(self, out: Array, threads: int) -> int:
+        """Return the bytes needed beside the array: none to speak of."""
+        return 0
+
+    def cut(self, out: Array, threads: int) -> tuple[int, int]:
+        """Return an axis, and the length along it of one piece of work."""
+        axis = int(np.argmax(out.shape))
+        return axis, max(1, out.shape[axis] * PIECE_BYTES // out.nbytes)
+
+    def make(self, out: Array, offset: Places, source: Source) -> None:
+        """Fill the region of the tensor that begins at ``offset``."""
+        rows, columns = out.shape[-2:]
+        step = max(1, BLOCK // columns)
+        waves = Columns.of(offset[-1], columns, self.shape[-1], self.style, self.base)
+        for k in range(0, rows, step):
+            positions = np.arange(offset[-2] + k, offset[-2] + min(k + step, rows))
+            out[..., k : k + step, :] = rounded(waves.at(positions), out.dtype)
+
+
 def rounded(values: Array, dtype: np.dtype[Any]) -> Array:
     """Round float64 values to a dtype, of 16 bits by way of float32, as every value of theirs is."""
     return values.astype(dtype if dtype == np.float64 else np.float32, copy=False).astype(dtype, copy=False)
 
 
-Matrix = Orthogonal | Identity | Sparse
+Matrix = Orthogonal | Identity | Sparse | Sinusoidal

@@ -81,6 +81,23 @@ def parse(text: str, names: Mapping[str, float] | None = None) -> Initializer:
         raise TypeError(f"in {quoted(text)}: {error}") from None
 
 
+def names_in(text: str) -> set[str]:
+    """Return the names in a text that `parse` reads, the factory's among them; those inside of strings are none.
+
+    Examples
+    --------
+    >>> sorted(names_in("he_normal(mode='fan_out', a=1 / fan_in)"))
+    ['fan_in', 'he_normal']
+    """
+    if len(text) > MOST_TEXT:
+        return set()
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+
+
 def _value(node: ast.expr, names: Mapping[str, float] | None) -> Any:
     """Return the value of one argument of `parse`."""
     if isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float, str)):

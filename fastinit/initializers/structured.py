@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastinit.core.checks import check_choice, check_integer, check_real, check_std
 from fastinit.core.text import quoted
 from fastinit.initializers.base import Resolve, Shape, initializer
 from fastinit.initializers.connections import axes_of, check_layout
-from fastinit.initializers.matrices import Identity, Matrix, Orthogonal, Sparse
+from fastinit.initializers.matrices import Identity, Matrix, Orthogonal, Sinusoidal, Sparse
+from fastinit.initializers.sinusoids import MOST_COLUMNS, MOST_POSITIONS, STYLES
 
 
 @initializer
@@ -217,5 +220,56 @@ def sparse(sparsity: float, std: float = 0.01, *, layout: str = "OI") -> Resolve
         if len(shape) != 2:
             raise ValueError(f"sparse needs a tensor of two axes, got shape {shape}")
         return Sparse(tuple(shape), spread, share, layout)
+
+    return resolve
+
+
+@initializer
+def sinusoidal(style: Literal["vaswani", "marian", "whisper"] = "vaswani", *, base: float = 10000.0) -> Resolve:
+    """Make sines and cosines of positions: Vaswani et al. (2017), Attention is all you need, section 3.5.
+
+    Row p of a matrix with d columns has the sine and the cosine of p / base**(2 i / d), for i = 0, 1, ...
+
+    Parameters
+    ----------
+    style
+        ``"vaswani"``: the sine in column 2 i, the cosine in 2 i + 1, as in the paper. ``"marian"``: all sines, then all
+        cosines (Marian, and what follows it in transformers). ``"whisper"``: the same order, and i / (d / 2 - 1) in
+        place of 2 i / d, so that the last wave is the slowest, p / base (tensor2tensor, fairseq, Whisper).
+    base
+        Of the longest wave, 2 pi base; 1 or more.
+
+    Notes
+    -----
+    The positions are the last axis but one, axes before it repeat them. Angles are reduced in fixed point, and sines
+    taken by products and sums in float64, to 2e-16; one rounding follows, for 16 bits by way of float32. So the bits
+    are the same on every processor. Frameworks take sines of float32 angles, whose error grows with the position: 1e-4
+    at position 1500.
+
+    Raises
+    ------
+    ValueError
+        If the shape has less than two axes, 2**32 positions or more, more than 65536 columns, or for ``"whisper"`` an
+        odd number of columns or less than 4.
+
+    Examples
+    --------
+    >>> import fastinit
+    >>> fastinit.array((2, 4), sinusoidal(), seed=0, name=0).round(4).tolist()
+    [[0.0, 1.0, 0.0, 1.0], [0.8414999842643738, 0.5403000116348267, 0.009999999776482582, 1.0]]
+    """
+    check_choice("style", style, STYLES)
+    longest = check_real("base", base)
+    if longest < 1:
+        raise ValueError(f"base must be 1 or more, got {quoted(base)}")
+
+    def resolve(shape: Shape) -> Matrix:
+        if len(shape) < 2:
+            raise ValueError(f"sinusoidal needs axes of positions and of columns, got shape {shape}")
+        if shape[-2] >= MOST_POSITIONS or shape[-1] > MOST_COLUMNS:
+            raise ValueError(f"sinusoidal takes less than 2**32 positions and at most 65536 columns, got shape {shape}")
+        if style == "whisper" and (shape[-1] % 2 or shape[-1] < 4):
+            raise ValueError(f"style 'whisper' needs an even number of columns, 4 or more, got shape {shape}")
+        return Sinusoidal(tuple(shape), style, longest)
 
     return resolve

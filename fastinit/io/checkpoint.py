@@ -63,19 +63,18 @@ def planned(
     """
     if dtype is not None:
         tensors = [_cast(tensor, dtype) for tensor in tensors]
-    if only:
-        wanted = [
-            tensor
-            for tensor in tensors
-            if any(fnmatchcase(name, glob) for name in (tensor.name, *tensor.aliases) for glob in only)
-        ]
-        if not wanted:
-            raise ValueError(f"--only must match a tensor, got {', '.join(map(quoted, only))}, which match none")
-        tensors = wanted
     contents = contents_of(tensors, rules)
+    if only:
+        contents = [one for one in contents if any(fnmatchcase(name, glob) for name in _names(one) for glob in only)]
+        if not contents:
+            raise ValueError(f"--only must match a tensor, got {', '.join(map(quoted, only))}, which match none")
     if not contents:
         raise ValueError("there is nothing to write: no tensor has a rule in the recipe")
     return contents
+
+
+def _names(content: Content) -> tuple[str, ...]:
+    return content.tensor.name, *content.tensor.aliases
 
 
 def initialize(

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from fastinit.core.keys import STREAM_FORMAT
 from fastinit.core.text import quoted
 from fastinit.initializers.base import Initializer
-from fastinit.initializers.parsing import parse
 from fastinit.io.manifests import Tensor
-from fastinit.io.rules import Rule, assign, rule_for
+from fastinit.io.rules import Rule, assign
 from fastinit.io.tensor_files import CODES, MAX_HEADER, METADATA
 
 SHARD_BYTES = 5 * 10**9  # of a shard, unless it is said: huggingface_hub's default
@@ -73,11 +72,9 @@ class File(NamedTuple):
 
 def contents_of(tensors: Sequence[Tensor], rules: Sequence[Rule]) -> list[Content]:
     """Return what each tensor is filled with; see `assign`."""
-    contents = []
-    for tensor, init in assign(tensors, rules):
-        parts = [Part(region.offset, region.shape, parse(region.init)) for region in tensor.regions]
-        contents.append(Content(tensor, init, tuple(parts), rule_for(tensor, rules)))
-    return contents
+    return [
+        Content(one.tensor, one.init, tuple(Part(*r) for r in one.regions), one.rule) for one in assign(tensors, rules)
+    ]
 
 
 def one_file(name: str, contents: Sequence[Content], note: str) -> File:

@@ -19,7 +19,7 @@ from fastinit.core.keys import key_of
 from fastinit.core.text import quoted
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.elementwise import normal
-from fastinit.initializers.matrices import Identity, Matrix
+from fastinit.initializers.matrices import Identity, Matrix, Sinusoidal
 from fastinit.propagation.activations import Function, named
 from fastinit.propagation.mean_field import (
     CHANGED,
@@ -66,7 +66,7 @@ class Propagation:
         The fraction of units, in [0, 1], for which f'(z) is 0 in all samples.
     predicted_preactivation_std, predicted_mean, predicted_std, predicted_gradient_std, predicted_weight_gradient_std
         In theory: of z, of x (both), of the gradients. NaN where there is no theory: for weights whose mean is not 0,
-        which make units alike, and for `eye` and `dirac`, which are not random.
+        which make units alike, and for `eye`, `dirac` and `sinusoidal`, which are not random.
     spread, gradient_spread
         The standard deviation that theory gives to log(activation_std / predicted_std), because widths are finite, and
         to the gradients'. It grows like sqrt(c L / (4 n)) over L layers of width n, with c = E[f**4] / E[f**2]**2 - 1:
@@ -322,7 +322,7 @@ def propagate(
 def _variance(init: Initializer, weight: Array) -> float:
     """Return the weights' variance: the distribution's, or a random matrix's measured one; NaN where theory ends."""
     found = init.resolve(weight.shape)
-    if isinstance(found, Identity):
+    if isinstance(found, (Identity, Sinusoidal)):
         return math.nan
     if isinstance(found, Matrix):
         return float(np.mean(np.square(weight, dtype=np.float64)))

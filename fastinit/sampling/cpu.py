@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastinit.core.arrays import is_masked
+from fastinit.core.arrays import is_masked, is_torch, torch_memory
 from fastinit.core.checks import MOST_ELEMENTS
 from fastinit.core.forks import FOR_FILLS, load
 from fastinit.distributions import Constant, Distribution
@@ -37,10 +37,13 @@ _own = threading.local()
 
 
 def opened(out: Any) -> tuple[Array, Array]:
-    """Return the array itself, if it is one."""
+    """Return the array itself, or the one that shares a torch tensor's memory."""
     if type(out) is np.ndarray or (isinstance(out, np.ndarray) and not is_masked(out)):
         return out, out
-    raise TypeError(f"out must be a NumPy array without a mask, got {type(out).__name__}")
+    if is_torch(out):
+        memory = torch_memory("out", out)
+        return memory, memory
+    raise TypeError(f"out must be a NumPy array without a mask, or a torch tensor, got {type(out).__name__}")
 
 
 @lru_cache(maxsize=1024)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastinit.core.arrays import is_torch
 from fastinit.core.checks import MOST_ELEMENTS, check_integer, check_shape
 from fastinit.core.dtypes import dtype_of
 from fastinit.core.environment import in_default
@@ -20,7 +22,7 @@ from fastinit.sampling.checks import check_progress, region
 from fastinit.sampling.progress import Progress, run_reported
 from fastinit.sampling.threads import run, thread_count
 
-Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
+Array = TypeVar("Array")  # NumPy's, torch's, CuPy's or Numba's
 
 
 @in_default
@@ -45,6 +47,8 @@ def fill(
     out
         A writable NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides, alignment and
         number of axes, empty and memory-mapped ones too. `zeros`, `ones` and `constant` fill integers and booleans too.
+        Or a torch tensor in the CPU's memory, a parameter too: it is filled as torch.nn.init's functions do, outside of
+        the graph of gradients. `fastinit.torch` has more for torch: distributed tensors, whole modules.
         Or an array of these dtypes on the current GPU, by its ``__cuda_array_interface__`` (CuPy, Numba, torch): the
         same bits, on the caller's stream, asynchronously. Its elements must be aligned. Matrix initializers
         (orthogonal, sparse, ...) are made on the CPU and copied, into a C-contiguous array.
@@ -66,7 +70,7 @@ def fill(
 
     Returns
     -------
-    numpy.ndarray
+    array
         ``out``.
 
     Raises
@@ -101,6 +105,8 @@ def fill(
         raise ValueError("out must be writable, got a read-only array")
     if view.size:
         work.run(memory, key, stream, threads, progress)
+        if memory is not out and is_torch(out):
+            sys.modules["torch"].autograd.graph.increment_version(out)
     return out
 
 
@@ -123,7 +129,7 @@ def array(
         Of the array.
     dtype
         ``"float16"``, ``"bfloat16"``, ``"float32"``, ``"float64"`` or any dtype of NumPy's; for constants, integers
-        and booleans too.
+        and booleans too. torch's dtypes name NumPy's.
     device
         ``"cpu"``, or ``"cuda"`` for Numba's device array on the current GPU, which other libraries take by its
         ``__cuda_array_interface__``. It needs numba-cuda: ``pip install 'fastinit-weights[cuda]'``.

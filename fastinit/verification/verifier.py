@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fastinit.core.arrays import Array, is_masked, is_torch
+from fastinit.core.arrays import Array, is_masked, is_torch, torch_memory
 from fastinit.core.checks import check_real, check_shape
 from fastinit.core.dtypes import FLOATS
 from fastinit.core.text import printable, quoted
@@ -142,15 +141,7 @@ def as_array(array: Any) -> Array:
     if isinstance(array, np.ndarray):
         return np.asarray(array)  # of a memory-mapped one a plain view
     if is_torch(array):
-        tensor = array.detach()
-        if tensor.device.type != "cpu":
-            raise TypeError(f"array must be in the memory of the CPU, got a tensor on {tensor.device}")
-        if str(tensor.dtype) == "torch.bfloat16":  # which NumPy lacks
-            import ml_dtypes
-
-            patterns: Array = tensor.view(sys.modules["torch"].int16).numpy()
-            return patterns.view(ml_dtypes.bfloat16)
-        return np.asarray(tensor.numpy())
+        return torch_memory("array", array)
     if not (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         raise TypeError(f"array must be an array, got {type(array).__name__}")
     return np.asarray(array)
