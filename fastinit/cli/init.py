@@ -70,7 +70,7 @@ def command(
         size = SHARD_BYTES if most is None else shard_bytes(most)
         plan = plan_shards(contents, path, most=size, rank=rank or 0, ranks=world_size or 1)
         if dry_run:
-            check(plan.mine, values)
+            check(plan.files, values)
             _print_plan(plan.mine)
             return
         with progress_bar(path, quiet) as report:

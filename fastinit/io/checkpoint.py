@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fastinit.core.checks import check_choice
 from fastinit.core.dtypes import FLOATS
 from fastinit.core.text import printable, quoted
-from fastinit.io.files import write_text
+from fastinit.io.files import check_regular, write_text
 from fastinit.io.layout import (
     INDEX,
     SHARD_BYTES,
@@ -197,7 +197,7 @@ def write_shards(
     ValueError, TypeError, OSError
         As `initialize`.
     """
-    check(plan.mine, values)
+    check(plan.files, values)  # of all ranks: none begins where another one would fail
     kept = {file.name: finished(plan.folder, file, values) for file in plan.mine} if resume else {}
     began = time.perf_counter()
     with _made(plan.folder):
@@ -244,6 +244,8 @@ def _check_folder(folder: Path, names: set[str]) -> None:
             f"{printable(str(folder))} must hold no weights of another layout, and has {others[0]}; remove it, or give "
             "another folder"
         )
+    for name in names.intersection(found):
+        check_regular(folder / name)
 
 
 @contextmanager
