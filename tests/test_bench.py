@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import quality, report
+from bench import disk, quality, report
 from bench.conftest import TINY
 from bench.contenders import (
     CONTENDERS,
@@ -234,3 +234,11 @@ def test_a_tiny_run_of_torch_models(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| initialize_ from meta | ") == 2
     assert set(json.loads(kept.read_text())) >= {"float32", "bfloat16", "microseconds per call"}
+
+
+def test_a_tiny_run_of_the_disk(tmp_path: Path) -> None:
+    """Every contender, whose values are compared there; and nothing is left."""
+    found = disk.run(tmp_path, 1 << 20, 1)
+    assert {"dd from /dev/zero", "mapping", "page cache", "direct"} <= found.keys()
+    assert all(speed > 0 for speeds in found.values() for speed in speeds)
+    assert os.listdir(tmp_path) == []

@@ -19,7 +19,7 @@ import pytest
 from safetensors import safe_open
 
 import fastinit as fi
-from fastinit.io import checkpoint, files
+from fastinit.io import files, layout
 from fastinit.io.checkpoint import initialize
 from fastinit.io.files import complete_file
 from fastinit.io.manifests import Tensor, read_manifest
@@ -299,7 +299,7 @@ def test_names_are_there_once(tmp_path: Path) -> None:
 
 
 def test_a_header_that_the_package_refuses_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "MAX_HEADER", 1000)
+    monkeypatch.setattr(layout, "MAX_HEADER", 1000)
     with pytest.raises(ValueError, match="header must have 1000 bytes at most"):
         initialize([Tensor("w" * 1000, (3, 3), "float32")], tmp_path / "x", [Rule(fi.zeros())], seed=0)
     assert os.listdir(tmp_path) == []

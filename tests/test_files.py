@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import resource
 import signal
 import stat
@@ -289,7 +290,7 @@ def test_json_is_read() -> None:
     assert type(parse_json("-0")) is float
 
 
-SHAPES = [(4000, 1000), (1000,), (3000, 2000)]  # 40 MB: a kill lands in the writing
+SHAPES = [(16000, 2000), (1000,), (12000, 4000)]  # 320 MB: a kill lands in the writing
 KILLED = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
 
 
@@ -307,13 +308,16 @@ def test_killed_at_any_time_no_incomplete_file_has_the_name(tmp_path: Path, comm
     if command == "init":
         arguments = ["init", manifest, out, "--recipe", recipe, "--seed", 7]
     else:
-        arguments = ["fill", out, "--shape", "4000x2500", "--init", "truncated_normal", "--seed", 7, "--name", "w"]
+        arguments = ["fill", out, "--shape", "16000x5000", "--init", "truncated_normal", "--seed", 7, "--name", "w"]
     arguments += ["--quiet", "--threads", 1]
     whole = [*COMMAND, *map(str, arguments)]
     began = time.monotonic()
     done = subprocess.run(whole, capture_output=True, text=True, env=environment(), timeout=120)
     seconds = time.monotonic() - began
     assert done.returncode == 0, done.stderr
+    told = re.search(r" in (\d+\.\d+) s", done.stdout)
+    assert told is not None
+    writing = float(told[1])
     expected, old = out.read_bytes(), b"the old file"
     if command == "init":  # its oracle again, in this process
         initialize(
@@ -343,7 +347,7 @@ def test_killed_at_any_time_no_incomplete_file_has_the_name(tmp_path: Path, comm
                 if partials(folder) - left:
                     break
                 time.sleep(0.001)
-            time.sleep(chance.uniform(0, seconds / 3 if late else seconds))
+            time.sleep(chance.uniform(0, writing if late else seconds))
             midway += bool(partials(folder) - left)
             process.send_signal(sent)
             message = process.communicate(timeout=60)[1]

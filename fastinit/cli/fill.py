@@ -13,10 +13,10 @@ from fastinit.cli.shared import DTYPE, options, print_closing_line, progress_bar
 from fastinit.core.dtypes import dtype_of
 from fastinit.initializers.parsing import parse
 from fastinit.io.checkpoint import Written, initialize
-from fastinit.io.files import complete_file
+from fastinit.io.layout import Content, Entry, File
 from fastinit.io.manifests import Tensor
 from fastinit.io.rules import Rule
-from fastinit.sampling.filling import fill
+from fastinit.io.values import Values, check, write
 
 
 @click.command("fill")
@@ -47,10 +47,11 @@ def command(
                 [tensor], out, rules, seed=seed, note=f"seed {seed}", threads=threads, progress=report, sync=not no_sync
             )
         elif out.suffix == ".npy" and dtype != "bfloat16":
+            file = File(out.name, _npy_header(tensor), (Entry(Content(tensor, initializer), 0),))
+            values = Values(seed, threads, not no_sync)
+            check([file], values)
             began = time.perf_counter()
-            with complete_file(out, _npy_header(tensor), tensor.nbytes, sync=not no_sync) as data:
-                view = data.view(dtype_of(dtype)).reshape(tensor.shape)
-                fill(view, initializer, seed=seed, name=name, threads=threads, progress=report)
+            write(out, file, values, progress=report)
             written = Written(1, tensor.nbytes, time.perf_counter() - began)
         else:
             raise ValueError(f"OUT must end in .safetensors, or in .npy (which has no bfloat16), got {out} of {dtype}")

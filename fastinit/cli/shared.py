@@ -64,7 +64,7 @@ def progress_bar(out: Path, quiet: bool) -> Iterator[Callable[[int, int], object
 
 def print_closing_line(out: Path, written: Written) -> None:
     """Print the size, time and speed of the written file, in one line."""
-    tensors, size, seconds = written
+    tensors, size, seconds, kept = written
     plural = "" if tensors == 1 else "s"
     line = f"{out}: {tensors} tensor{plural}, {size_text(size)} in {seconds:.2f} s, {size_text(size / seconds)}/s"
-    click.echo(printable(line))
+    click.echo(printable(f"{line}; {size_text(kept)} kept" if kept else line))

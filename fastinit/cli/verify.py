@@ -15,18 +15,26 @@ from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.parsing import parse
 from fastinit.io.manifests import Tensor, read_manifest
+from fastinit.io.records import compare_digests, read_digests
 from fastinit.io.rules import find, read_recipe, recipe_names
 from fastinit.io.tensor_files import open_tensors
 from fastinit.verification.checkpoints import verify_tensors
 
 
 @click.command("verify")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
 @click.option("--init", "text", help="Content of every tensor, such as he_normal or 'normal(std=0.02)'.")
 @click.option("--recipe", help=f"Content of each tensor: a TOML file, or one of {', '.join(recipe_names())}.")
 @click.option("--manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The model's tensors.")
 @click.option("--tensor", "glob", default="*", help="Only the tensors whose names match this glob.")
 @click.option("--alpha", type=float, default=1e-6, show_default=True, help="Family-wise error rate of all tests.")
+@click.option(
+    "--digest",
+    "digests",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Compare with the SHA-256 of every tensor that init --digest wrote; may be repeated.",
+)
 @click.option("--allow-skipped", is_flag=True, help="Pass though tensors were skipped, if one was verified.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 @click.option(
@@ -40,6 +48,7 @@ def command(
     manifest: Path | None,
     glob: str,
     alpha: float,
+    digests: tuple[Path, ...],
     allow_skipped: bool,
     as_json: bool,
     picture: Path | None,
@@ -52,7 +61,14 @@ def command(
     dtype.
 
     Without a manifest, the names and shapes are the file's, and rules by a module's kind match nothing.
+
+    With --digest, which goes alone, the tensors' bytes are compared, of a folder's or an index's shards too.
     """
+    if digests:
+        if text is not None or recipe is not None:
+            raise ValueError("give --digest alone, without --init or --recipe")
+        _compare(digests, file, threads)
+        return
     if (text is None) == (recipe is None) or (manifest is not None and recipe is None):
         raise ValueError("give --init, or --recipe, which alone takes a --manifest")
     if picture is not None:
@@ -82,6 +98,17 @@ def command(
         raise SystemExit(1)
     if not (found.passed or (allow_skipped and found.reports)):
         raise SystemExit(3)
+
+
+def _compare(digests: tuple[Path, ...], checkpoint: Path, threads: int | None) -> None:
+    """Print whether a checkpoint's tensors have these digests; exit with 1 if one has not."""
+    equal, *others = compare_digests(read_digests(digests), checkpoint, threads)
+    for names, what in zip(others, ("different", "absent", "without a digest"), strict=True):
+        if names:
+            click.echo(f"{what}: {len(names)}: {_listed(names)}")
+    click.echo(printable(f"{checkpoint}: {len(equal)} tensors have their digests"))
+    if any(others):
+        raise SystemExit(1)
 
 
 def _listed(names: Iterable[str]) -> str:

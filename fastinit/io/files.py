@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import re
 import secrets
 import stat
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
 from fastinit.core.text import printable, quoted, size_text
+from fastinit.io.blocks import Bytes, Observer, blocks
 
 try:
     import fcntl
@@ -97,15 +97,31 @@ def _integer(text: str) -> int | float:
 
 
 @contextmanager
-def complete_file(
-    path: str | Path, header: bytes, size: int, *, sync: bool = True
-) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Make a new file of ``header`` and ``size`` bytes, the latter mapped into memory to be written.
+def complete_file(path: str | Path, header: bytes, size: int, *, sync: bool = True) -> Iterator[Bytes]:
+    """Make a new file of ``header`` and ``size`` bytes, the latter in memory to be written: see `complete_blocks`."""
+    with complete_blocks(path, header, size, sync=sync) as parts:
+        data = np.zeros(size, np.uint8)
+        yield data
+        for start, block in parts:
+            block[:] = data[start : start + len(block)]
+
+
+def write_text(path: str | Path, text: str, *, sync: bool = True) -> None:
+    """Write a file of UTF-8 text, complete or not at all: see `complete_blocks`."""
+    with complete_blocks(path, text.encode(), 0, sync=sync):
+        pass
+
+
+@contextmanager
+def complete_blocks(
+    path: str | Path, header: bytes, size: int, *, sync: bool = True, observe: Observer | None = None
+) -> Iterator[Iterator[tuple[int, Bytes]]]:
+    """Make a new file of ``header`` and ``size`` bytes, the latter in blocks to be written: see `blocks`.
 
     It is made beside ``path`` as ``.NAME.<16 hexadecimal digits>.partial`` and gets its own name only when the block
     ends without an exception; else nothing is left. What was there under its name keeps its mode, and its owner where
     that is allowed; a symbolic link is followed. Partial files of runs that were killed are removed: those that no
-    process holds locked. The space is reserved first, since a mapped file that runs out of disk kills the process.
+    process holds locked. The space is reserved first, so that a full disk is known before the first value.
 
     Parameters
     ----------
@@ -114,6 +130,8 @@ def complete_file(
     sync
         Whether to wait until the disk has the file before it gets its name, and the name thereafter: without, a crash
         of the machine shortly after may leave an incomplete file.
+    observe
+        Called with the place of each block behind the header, and the block, on another thread.
 
     Raises
     ------
@@ -140,13 +158,14 @@ def complete_file(
         with _naming(path, whole):
             _remove_abandoned(folder, name)
             descriptor = _create(partial, old)
-            reserve(descriptor, whole)
-            os.pwrite(descriptor, header, 0)
-            mapped = mmap.mmap(descriptor, whole)
-        yield np.frombuffer(mapped, np.uint8, size, len(header))
+            if whole:
+                reserve(descriptor, whole)
+        with closing(_named(path, whole, blocks(descriptor, header, size, sync=sync, observe=observe))) as parts:
+            yield parts
+            if next(parts, None) is not None:
+                raise RuntimeError("every block of the file must be taken, and some were not")
         with _naming(path, whole):
             if sync:
-                mapped.flush()
                 os.fsync(descriptor)
             os.replace(partial, target)
             if sync:
@@ -162,6 +181,14 @@ def complete_file(
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _named(
+    path: str | Path, size: int, parts: Generator[tuple[int, Bytes], None, None]
+) -> Generator[tuple[int, Bytes], None, None]:
+    """Yield the parts of a file; an error of writing them names it."""
+    with closing(parts), _naming(path, size):
+        yield from parts
 
 
 @contextmanager
