@@ -26,6 +26,7 @@ from fastinit.initializers.scaling import (
     xavier_uniform,
 )
 from fastinit.initializers.structured import delta_orthogonal, dirac, eye, orthogonal, sinusoidal, sparse
+from fastinit.initializers.tables import table
 from fastinit.propagation.recommendation import Recommendation, recommend
 from fastinit.propagation.simulation import Propagation, propagate
 from fastinit.sampling.filling import array, fill, warmup, words
@@ -75,6 +76,7 @@ __all__ = [
     "recommend",
     "sinusoidal",
     "sparse",
+    "table",
     "truncated_normal",
     "uniform",
     "variance_scaling",

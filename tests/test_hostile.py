@@ -49,7 +49,15 @@ def shapes() -> st.SearchStrategy[Any]:
 
 def inits() -> st.SearchStrategy[Any]:
     drawn = [fi.normal(), fi.uniform(-1, 1), fi.he_normal(), fi.truncated_normal(lower=3.0, upper=4.0)]
-    whole = [fi.orthogonal(), fi.sparse(0.5), fi.eye(), fi.dirac(), fi.delta_orthogonal(), fi.sinusoidal()]
+    whole = [
+        fi.orthogonal(),
+        fi.sparse(0.5),
+        fi.eye(),
+        fi.dirac(),
+        fi.delta_orthogonal(),
+        fi.sinusoidal(),
+        fi.table("0 1"),
+    ]
     return st.sampled_from([*drawn, *whole, fi.zeros(), fi.constant(2**53 + 1), fi.Normal(0, 1), fi.Constant(0)])
 
 

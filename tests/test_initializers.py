@@ -18,6 +18,7 @@ import fastinit as fi
 from fastinit.initializers.base import FACTORIES
 from fastinit.initializers.connections import MODES
 from fastinit.initializers.gains import GAINS as KNOWN
+from fastinit.initializers.tables import table_of
 
 INF = math.inf
 
@@ -400,6 +401,7 @@ ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "base": st.floats(1, 1e300) | st.integers(1, 10**6),
     },
     "sparse": {"sparsity": st.floats(0, 1), "std": spreads, "layout": st.sampled_from(["OI", "IO"])},
+    "table": {"values": st.lists(reals, max_size=9).map(table_of)},
 }
 
 
@@ -410,7 +412,7 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     chosen = {
         key: draw(value)
         for key, value in ARGUMENTS[name].items()
-        if key in ("value", "sparsity") or draw(st.booleans())
+        if key in ("value", "values", "sparsity") or draw(st.booleans())
     }
     return name, chosen
 
@@ -433,7 +435,9 @@ def test_repr_parse_equality_hash_and_pickle(call: tuple[str, dict[str, Any]]) -
         assert other == init
         assert hash(other) == hash(init)
         assert repr(other) == repr(init)
-        shape = (24, 12, 6) if name in ("delta_orthogonal", "dirac") else (12, 24)
+        shape: tuple[int, ...] = (24, 12, 6) if name in ("delta_orthogonal", "dirac") else (12, 24)
+        if name == "table":
+            shape = (len(arguments["values"].split()),)
         assert other.resolve(shape) == init.resolve(shape)
 
 

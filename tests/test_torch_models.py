@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="needs torch: pip install 'fastinit-weights[torch]'")
@@ -132,10 +133,16 @@ def test_a_recorded_model_is_the_initialized_one(name: str) -> None:
     recorded = ft.record(model)
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     report = ft.initialize_(model, seed=5)
-    assert recorded.tensors == report.tensors
+    for key, one in recorded.tensors.items():
+        if one.init is not None and one.init.factory == "table":  # values that are copied
+            assert report.tensors[key].computed == ("copy_",)
+            values = fi.array(one.shape, one.init, seed=0, name=0, dtype=one.dtype)
+            assert np.array_equal(values, model.get_buffer(key) if "buffer" in one.kind else model.get_parameter(key))
+        else:
+            assert one == report.tensors[key]
     assert not recorded.problems
     listed = recorded.manifest()
     stored = {key: tensor.data_ptr() for key, tensor in model.state_dict().items()}
     assert {key for one in listed for key in (one.name, *one.aliases)} == set(stored)
     assert len(listed) == len(set(stored.values()))
-    assert all(one.init for one in listed) is (name != "whisper")
+    assert all(one.init for one in listed)

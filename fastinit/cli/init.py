@@ -22,7 +22,7 @@ from fastinit.io.values import Values, check
 @click.command("init")
 @click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path())
-@click.option("--recipe", required=True, help=f"A TOML file, or one of {', '.join(recipe_names())}.")
+@click.option("--recipe", help=f"A TOML file, or one of {', '.join(recipe_names())}; else the manifest's own inits.")
 @click.option("--dtype", type=DTYPE, help="Dtype of all floating-point tensors; by default the manifest's.")
 @click.option("--max-shard-size", "most", help="Bytes of a shard, such as 500MB; by default 5GB. For a folder.")
 @click.option("--only", multiple=True, help="Only the tensors whose names match this glob; may be repeated.")
@@ -35,7 +35,7 @@ from fastinit.io.values import Values, check
 def command(
     manifest: Path,
     out: str,
-    recipe: str,
+    recipe: str | None,
     dtype: str | None,
     most: str | None,
     only: tuple[str, ...],
@@ -62,8 +62,8 @@ def command(
     if (rank is None) != (world_size is None):
         raise ValueError(f"--rank and --world-size need each other, got --rank {rank}, --world-size {world_size}")
     tensors = read_manifest(manifest)
-    rules = read_recipe(recipe, tensors)
-    note = f"recipe {Path(recipe).name}, seed {seed}"
+    rules = [] if recipe is None else read_recipe(recipe, tensors)
+    note = f"{'' if recipe is None else f'recipe {Path(recipe).name}, '}seed {seed}"
     values = Values(seed, threads, not no_sync)
     if folder:
         contents = planned(tensors, rules, dtype=dtype, only=only)

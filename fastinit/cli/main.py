@@ -15,7 +15,7 @@ except ImportError as error:
     raise SystemExit(f"the command line needs {error.name}: pip install fastinit-weights[cli]") from None
 
 from fastinit import __version__
-from fastinit.cli import fill, init, propagate, recipe, recommend, verify, warmup, words
+from fastinit.cli import fill, init, manifest, propagate, recipe, recommend, verify, warmup, words
 from fastinit.core.text import printable
 
 
@@ -25,7 +25,7 @@ def cli() -> None:
     """Initialize neural-network weights at the speed of the memory, with the same values everywhere."""
 
 
-for _one in (init, recipe, fill, warmup, propagate, recommend, verify, words):
+for _one in (init, manifest, recipe, fill, warmup, propagate, recommend, verify, words):
     cli.add_command(_one.command)
 
 

@@ -87,7 +87,7 @@ class Initializer:
         ------
         TypeError
             If the elements have no distribution of their own: those of `orthogonal`, `delta_orthogonal`, `eye`,
-            `dirac`, `sparse` and `sinusoidal` depend on each other.
+            `dirac`, `sparse`, `sinusoidal` and `table` depend on each other or are given.
         ValueError
             If the initializer needs fans that the shape does not have.
 

@@ -1,4 +1,4 @@
-"""Tensors without a distribution of their elements: orthogonal, delta_orthogonal, eye, dirac, sparse, sinusoidal.
+"""Tensors without a distribution of their elements, such as those of orthogonal, sparse and table.
 
 Each is a small value that can make any region of its tensor, from the counter streams of the distributions' draws.
 Draws come from a `Source`, which `fastinit.fill` provides.
@@ -284,4 +284,40 @@ def rounded(values: Array, dtype: np.dtype[Any]) -> Array:
     return values.astype(dtype if dtype == np.float64 else np.float32, copy=False).astype(dtype, copy=False)
 
 
-Matrix = Orthogonal | Identity | Sparse | Sinusoidal
+@dataclass(frozen=True)
+class Table:
+    """Given values, in C order."""
+
+    shape: tuple[int, ...]
+    values: tuple[int | float, ...]
+
+    one_by_one = False
+
+    @property
+    def elements(self) -> Distribution:
+        """Return the distribution that must fit the dtype: the value of the largest magnitude."""
+        return Constant(max(self.values, key=abs, default=0))
+
+    def room(self, out: Array, threads: int) -> int:
+        """Return the bytes needed beside the array: none to speak of."""
+        return 0
+
+    def cut(self, out: Array, threads: int) -> tuple[int, int]:
+        """Return an axis, and the length along it of one piece of work: all of it."""
+        return 0, out.shape[0]
+
+    def make(self, out: Array, offset: Places, source: Source) -> None:
+        """Fill the region of the tensor that begins at ``offset``."""
+        here = tuple(slice(at, at + size) for at, size in zip(offset, out.shape, strict=True))
+        if out.dtype.kind not in "iub":
+            out[...] = rounded(np.array(self.values, np.float64).reshape(self.shape)[here], out.dtype)
+            return
+        numbers = np.array(self.values, object).reshape(self.shape)[here]
+        least, most = (0, 1) if out.dtype.kind == "b" else (np.iinfo(out.dtype).min, np.iinfo(out.dtype).max)
+        for number in numbers.flat:
+            if number != int(number) or not least <= number <= most:
+                raise ValueError(f"values must be {out.dtype.name}'s, got {number}")
+        out[...] = numbers.astype(out.dtype)
+
+
+Matrix = Orthogonal | Identity | Sparse | Sinusoidal | Table

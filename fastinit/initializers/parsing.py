@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastinit.core.checks import check_choice
 from fastinit.core.text import quoted
-from fastinit.initializers import elementwise, scaling, structured  # noqa: F401 - which register their factories
+from fastinit.initializers import elementwise, scaling, structured, tables  # noqa: F401 - which register their factories
 from fastinit.initializers.base import FACTORIES, Initializer
 
 MOST_TEXT = 1000  # characters that `parse` reads
+_TABLE = re.compile(r"\s*table\((?:values=)?'([-+.0-9e ]*)'\)\s*")
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -58,6 +60,8 @@ def parse(text: str, names: Mapping[str, float] | None = None) -> Initializer:
     """
     if not isinstance(text, str):
         raise TypeError(f"an initializer's text must be a string, got {quoted(text)}")
+    if table := _TABLE.fullmatch(text):  # which may be long
+        return tables.table(table[1])
     if len(text) > MOST_TEXT:
         raise ValueError(f"an initializer's text must have at most {MOST_TEXT} characters, got {quoted(text)}")
     try:

@@ -13,7 +13,7 @@ from fastinit.core.dtypes import FLOATS
 from fastinit.core.text import quoted
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer, Shape
-from fastinit.initializers.matrices import Matrix
+from fastinit.initializers.matrices import Matrix, Table
 from fastinit.sampling.plan import overlaps
 
 
@@ -23,14 +23,14 @@ def distribution_of(
     """Return the distribution or matrix for an array of this layout, or refuse it."""
     if not (dtype.name in FLOATS or dtype.kind in "iub") or not dtype.isnative:
         raise TypeError(
-            "out must be an array of float16, bfloat16, float32 or float64 (for zeros, ones and constant also of "
-            f"integers or booleans) in native byte order, got dtype {dtype}"
+            "out must be an array of float16, bfloat16, float32 or float64 (for zeros, ones, constant and table also "
+            f"of integers or booleans) in native byte order, got dtype {dtype}"
         )
     if math.prod(shape) and overlaps(shape, strides, dtype.itemsize):
         raise ValueError(f"out must not overlap itself, got strides {strides} for shape {shape}")
     distribution = init.resolve(whole)
-    if dtype.kind in "iub" and not isinstance(distribution, Constant):
-        raise TypeError(f"out of {dtype.name} takes only zeros, ones and constant, got {quoted(init)}")
+    if dtype.kind in "iub" and not isinstance(distribution, (Constant, Table)):
+        raise TypeError(f"out of {dtype.name} takes only zeros, ones, constant and table, got {quoted(init)}")
     return distribution
 
 

@@ -43,7 +43,8 @@ def opened(out: Any) -> tuple[Array, Array]:
     if is_torch(out):
         memory = torch_memory("out", out)
         return memory, memory
-    raise TypeError(f"out must be a NumPy array without a mask, or a torch tensor, got {type(out).__name__}")
+    kinds = "a NumPy array without a mask" + ("" if is_masked(out) else " or a torch tensor")
+    raise TypeError(f"out must be {kinds}, got {type(out).__name__}")
 
 
 @lru_cache(maxsize=1024)

@@ -178,7 +178,9 @@ def initialize_(
 
 
 def record(module: nn.Module, *, prefix: str = "", reset: str | Reset | None = None) -> InitializationReport:
-    """Return what a module's own code would initialize, without memory or values.
+    """Return what a module's own code would initialize, without memory or draws.
+
+    Values that it computes of nothing random and copies, up to 65,536 of a tensor, are recorded as a `fastinit.table`.
 
     Parameters
     ----------
@@ -210,7 +212,7 @@ def record(module: nn.Module, *, prefix: str = "", reset: str | Reset | None = N
             raise ValueError(f"module must be on the meta device, but {quoted(name)} is on {tensor.device}")
     found, ties = _reset_of(module, reset), Ties(module)
     with ties.apart():
-        context = Named(module, 0, prefix, None)
+        context = Named(module, 0, prefix, None, keep_tables=True)
         ties.merge(context.slots)
         _run(module, context, found, each=reset is None)
     return context.report(complete=True, buffers=True)

@@ -21,6 +21,7 @@ from fastinit.torch.places import fill_box, whole
 from fastinit.torch.report import InitializationReport
 from fastinit.torch.sharding import is_distributed
 from fastinit.torch.slots import Slot, Slots, Spot, storage_of, written_by
+from fastinit.torch.tables import Tables
 
 Report = Callable[[int, int], object]  # called with the bytes written, and those of all tensors
 
@@ -33,9 +34,17 @@ class Named(Draws):
     """
 
     def __init__(
-        self, module: torch.nn.Module, seed: int, prefix: str, threads: int | None, report: Report | None = None
+        self,
+        module: torch.nn.Module,
+        seed: int,
+        prefix: str,
+        threads: int | None,
+        report: Report | None = None,
+        *,
+        keep_tables: bool = False,
     ) -> None:
         super().__init__(seed, threads)
+        self._tables = Tables() if keep_tables else None
         self.slots, self.prefix, self._progress, self._done = Slots(module, prefix), prefix, report, 0
         self._temporaries: dict[int, tuple[weakref.ref[Tensor], Initializer]] = {}
         self._numbers = itertools.count()
@@ -50,6 +59,8 @@ class Named(Draws):
             return False
         name = f"{self.prefix}temporary {next(self._numbers)}"
         fill_box(tensor, whole(tensor), init, seed=self.seed, name=name, threads=self.threads)
+        if self._tables is not None:
+            self._tables.add_random(tensor)
         self._temporaries[storage_of(tensor)] = weakref.ref(tensor), init
         self.slots.forget(tensor)
         return True
@@ -119,6 +130,8 @@ class Named(Draws):
             return written[0]
         copied, constant = self._copied(function, args), calls.constant_of(function, args)
         init = copied or constant
+        if init is None and spots and self._tables is not None:
+            init = copied = self._tables.copied(function, args)
         if spots and init is not None and (copied is not None or spots[0].lost):
             self._write(spots[0], written[0], init)
             return written[0]
@@ -133,6 +146,8 @@ class Named(Draws):
         random = torch.Tag.nondeterministic_seeded in function.tags
         with self._generator() if random and kwargs.get("generator") is None else nullcontext():
             result = function(*args, **kwargs)
+        if self._tables is not None:
+            self._tables.follow(args, kwargs, (*written, result), random=random)
         for spot in spots:
             if constant is not None:
                 spot.slot.note(spot.view, constant)

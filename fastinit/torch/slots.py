@@ -241,7 +241,15 @@ def written_by(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     found: list[Tensor] = []
     for place, name in _signature(function).written:
         value = args[place] if place < len(args) else kwargs.get(name)
-        found += [one for one in _listed(value) if isinstance(one, Tensor)]
+        found += tensors_in(value)
+    return found
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """Return the tensors among arguments or results, and in lists of theirs."""
+    found: list[Tensor] = []
+    for one in _listed(values):
+        found += tensors_in(one) if isinstance(one, (list, tuple)) else [one] * isinstance(one, Tensor)
     return found
 
 
