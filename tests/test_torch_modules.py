@@ -179,7 +179,17 @@ def test_matrices_of_one_parameter_differ() -> None:
     gates = module.weight_hh_l0.detach().double().reshape(4, 6, 6)
     assert torch.allclose(gates @ gates.transpose(1, 2), torch.eye(6, dtype=torch.float64).expand(4, 6, 6), atol=1e-6)
     assert all(not torch.allclose(gates[a], gates[b], atol=0.1) for a in range(4) for b in range(a))
-    assert len(drawn.report().tensors["weight_hh_l0"].regions) == 4
+    found = drawn.report().tensors["weight_hh_l0"]
+    assert (len(found.regions), found.computed) == (4, ())
+
+
+def test_every_draw_advances_the_version() -> None:
+    module = nn.Linear(4, 4, bias=False)
+    with ft.drawing(module, seed=SEED):
+        for draw in (init.normal_, init.orthogonal_, init.trunc_normal_, init.eye_):
+            before = module.weight._version
+            draw(module.weight)
+            assert module.weight._version > before, draw
 
 
 LAYERS: dict[str, Callable[[], Any]] = {
@@ -330,6 +340,43 @@ def test_a_changed_copy_is_no_copy() -> None:
 
     report = ft.initialize_(on_meta(lambda: Changed(2, 3, bias=False)), seed=SEED)
     assert report.tensors["weight"].computed == ("data",)
+
+
+def test_a_changed_temporary_is_computed() -> None:
+    module = nn.Linear(2, 3, bias=False)
+    with ft.drawing(module, seed=SEED) as drawn, torch.no_grad():
+        other = torch.empty(3, 2).normal_()
+        other.mul_(0.0)
+        module.weight.copy_(other)
+    assert drawn.report().computed == ("weight",)
+    assert not module.weight.any()
+
+
+def test_what_a_model_leaves_is_its_layers_own() -> None:
+    """A model's init of weights alone: biases are the layers' own, which do not write the weights again."""
+
+    class Model(nn.Sequential):
+        def init_weights(self) -> None:
+            for layer in self:
+                init.normal_(layer.weight)
+
+    model = on_meta(lambda: Model(nn.Linear(4, 3), nn.Linear(3, 2)))
+    report = ft.initialize_(model, seed=SEED)
+    check(model, report)
+    factories = [one.init.factory if one.init else "" for one in report.tensors.values()]
+    assert factories == ["normal", "uniform", "normal", "uniform"]
+
+
+def test_the_owner_of_tied_parameters_may_be_named() -> None:
+    """As transformers names it; else it is the first."""
+    model = on_meta(lambda: nn.ModuleDict({"head": nn.Linear(4, 10, bias=False), "embed": nn.Embedding(10, 4)}))
+    model["head"].weight = model["embed"].weight
+    (found,) = ft.record(model).tensors.values()
+    assert (found.name, found.init and found.init.factory) == ("head.weight", "uniform")
+    model.all_tied_weights_keys = {"head.weight": "embed.weight"}
+    (found,) = ft.record(model).tensors.values()
+    assert (found.name, found.init) == ("embed.weight", fi.normal())
+    assert found.aliases == ("head.weight",)
 
 
 def test_arithmetic_upon_draws_is_listed() -> None:
