@@ -90,8 +90,19 @@ def aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     return found
 
 
-def check_sharding(argument: str, sharding: Any) -> Any:
-    """Return a sharding of JAX's, or None, or raise an error that names the argument."""
+def placed(argument: str, sharding: Any) -> Any:
+    """Return a sharding with devices, or None, or raise an error that names the argument.
+
+    A PartitionSpec, and a sharding of an abstract mesh, is one of the mesh that ``jax.set_mesh`` has set.
+    """
+    spec = sharding
+    if isinstance(sharding, jax.sharding.NamedSharding) and isinstance(sharding.mesh, jax.sharding.AbstractMesh):
+        spec = sharding.spec
+    if isinstance(spec, jax.sharding.PartitionSpec):
+        mesh = jax.sharding.get_mesh()
+        if mesh.empty:
+            raise ValueError(f"{argument} must have devices where jax.set_mesh has set no mesh, got {quoted(sharding)}")
+        return jax.sharding.NamedSharding(mesh, spec)
     if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
         raise TypeError(f"{argument} must be a jax.sharding.Sharding, such as a NamedSharding, got {quoted(sharding)}")
     return sharding
@@ -125,7 +136,8 @@ def array(
         ``"float16"``, ``"bfloat16"``, ``"float32"``, ``"float64"``, or NumPy's or JAX's dtype; for constants, integers
         and booleans too. 64 bits need ``jax_enable_x64``.
     sharding
-        A jax.sharding.Sharding; by default, JAX's default device without commitment to it, as for ``jnp.zeros``.
+        A jax.sharding.Sharding, or a PartitionSpec of the mesh that ``jax.set_mesh`` has set; by default, JAX's default
+        device without commitment to it, as for ``jnp.zeros``.
     threads
         Number of threads, as for `fastinit.fill`.
 
@@ -153,6 +165,6 @@ def array(
     """
     sizes = check_shape("shape", shape if isinstance(shape, Iterable) else (shape,))
     drawing = Drawing(sizes, check_init(init), seed, name, check_dtype(dtype), threads)
-    check_sharding("sharding", sharding)
+    place = placed("sharding", sharding)
     drawing.check()
-    return drawing.sharded(sharding)
+    return drawing.sharded(place)

@@ -14,9 +14,8 @@ import numpy as np
 from fastinit.core.arrays import Array
 from fastinit.core.checks import check_shape
 from fastinit.core.keys import key_of, stream_of
-from fastinit.core.text import quoted
 from fastinit.initializers.base import Initializer
-from fastinit.jax.arrays import Drawing, check_sharding
+from fastinit.jax.arrays import Drawing, placed
 from fastinit.jax.checks import check_dtype, check_init
 
 NAME = "fastinit.jax.initializer"  # of every tensor whose key tells it from others
@@ -66,7 +65,7 @@ class KeyedInitializer:
         if isinstance(key, jax.core.Tracer):
             return self._traced(key, sizes, kind, out_sharding)
         drawing = self._drawing(self._words(key), sizes, kind)
-        return drawing.sharded(_of_mesh(out_sharding))
+        return drawing.sharded(placed("out_sharding", out_sharding))
 
     def _words(self, key: Any) -> Any:
         """Return the key's data, or nothing where the key decides nothing."""
@@ -91,7 +90,7 @@ class KeyedInitializer:
 
         kind = jax.ShapeDtypeStruct(shape, dtype)
         made = jax.pure_callback(values, kind, self._words(key), vmap_method="sequential")
-        return made if out_sharding is None else jax.lax.with_sharding_constraint(made, out_sharding)
+        return made if out_sharding is None else _constrained(made, out_sharding)
 
 
 def seed_of(words: Array) -> int:
@@ -111,14 +110,12 @@ def seed_of(words: Array) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _of_mesh(out_sharding: Any) -> Any:
-    """Return a sharding, a PartitionSpec as one of the mesh that is set."""
-    if isinstance(out_sharding, jax.sharding.PartitionSpec):
-        mesh = jax.sharding.get_mesh()
-        if mesh.empty:
-            raise ValueError(f"out_sharding must be a NamedSharding where no mesh is set, got {quoted(out_sharding)}")
-        return jax.sharding.NamedSharding(mesh, out_sharding)
-    return check_sharding("out_sharding", out_sharding)
+def _constrained(made: Any, out_sharding: Any) -> Any:
+    """Return a traced array with a sharding: asked for where axes are explicit, else as a hint to the compiler."""
+    named = isinstance(out_sharding, jax.sharding.NamedSharding)
+    mesh = out_sharding.mesh if named else jax.sharding.get_abstract_mesh()
+    explicit = jax.sharding.AxisType.Explicit in mesh.axis_types
+    return (jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint)(made, out_sharding)
 
 
 def initializer(init: Initializer, name: str | int | None = None, *, seed: int | None = None) -> KeyedInitializer:

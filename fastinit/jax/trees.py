@@ -11,7 +11,7 @@ import jax
 from fastinit.core.checks import check_shape, suggestion
 from fastinit.core.text import printable, quoted
 from fastinit.initializers.base import Initializer
-from fastinit.jax.arrays import Drawing, check_sharding
+from fastinit.jax.arrays import Drawing, placed
 from fastinit.jax.checks import check_dtype, check_init
 
 
@@ -41,8 +41,8 @@ def tree(
     seed
         In [0, 2**64), for all leaves.
     shardings
-        A sharding for all leaves, or a tree of them that has the leaves' structure, or the beginning of it. By
-        default, those of the leaves, if they have any.
+        A sharding or PartitionSpec for all leaves, as for `array`, or a tree of them that has the leaves' structure, or
+        the beginning of it. By default, those of the leaves, if they have any.
     prefix
         Of all names.
     threads
@@ -79,6 +79,8 @@ def tree(
     drawings = []
     for name, leaf, init in zip(names, leaves, inits, strict=True):
         try:
+            if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+                raise TypeError(f"it must have a shape and a dtype, as jax.ShapeDtypeStruct, got {quoted(leaf)}")
             drawing = Drawing(check_shape("shape", leaf.shape), init, seed, name, check_dtype(leaf.dtype), threads)
             drawing.check()
         except (TypeError, ValueError) as error:
@@ -129,7 +131,7 @@ def _matched(names: Sequence[str], rules: Mapping[str, Initializer]) -> list[Ini
 def _shardings(shardings: Any, abstract: Any, leaves: Sequence[Any]) -> list[Any]:
     """Return each leaf's sharding, or None where there is none."""
     if shardings is None:
-        return [check_sharding("the sharding of a leaf", getattr(leaf, "sharding", None)) for leaf in leaves]
+        return [placed("the sharding of a leaf", getattr(leaf, "sharding", None)) for leaf in leaves]
 
     def is_none(one: Any) -> bool:
         return one is None
@@ -139,4 +141,4 @@ def _shardings(shardings: Any, abstract: Any, leaves: Sequence[Any]) -> list[Any
     except ValueError as error:
         reason = printable(str(error).partition("\n")[0])
         raise ValueError(f"shardings must have the structure of the tree, or the beginning of it: {reason}") from None
-    return [check_sharding("every leaf of shardings", one) for one in each]
+    return [placed("every leaf of shardings", one) for one in each]
