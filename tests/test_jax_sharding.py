@@ -11,7 +11,7 @@ import json
 import socket
 import subprocess
 import sys
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -25,6 +25,8 @@ pytest.importorskip("jax", reason="needs jax: pip install 'fastinit-weights[jax]
 SECONDS = 300.0  # that all processes may take, where they compile kernels, too
 INIT = fi.he_truncated_normal(layout="...IO")
 
+Found = dict[str, Any]  # what one process prints: by sharding and dtype, see tests/jax_ranks.py
+
 
 def free_port() -> int:
     with socket.socket() as one:
@@ -33,8 +35,7 @@ def free_port() -> int:
     return port
 
 
-@cache
-def ranks(world: int) -> list[dict[str, Any]]:
+def ranks(world: int) -> list[Found]:
     """Return what each of the processes prints."""
     port = str(free_port())
     processes = [
@@ -48,7 +49,7 @@ def ranks(world: int) -> list[dict[str, Any]]:
         )
         for rank in range(world)
     ]
-    found = []
+    found: list[Found] = []
     try:
         for process in processes:
             out, errors = process.communicate(timeout=SECONDS)
@@ -65,9 +66,8 @@ def digest(dtype: str, seed: int = SEED) -> str:
     return hashlib.sha256(fi.array(SHAPE, INIT, seed=seed, name=NAME, dtype=dtype).tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_every_sharding_has_the_same_bits(world: int) -> None:
-    for found in ranks(world):
+def check_bits(every: Sequence[Found]) -> None:
+    for found in every:
         assert len(found) == len(SPECS) * len(DTYPES)
         for case, one in found.items():
             dtype = case.split()[-1]
@@ -75,37 +75,44 @@ def test_every_sharding_has_the_same_bits(world: int) -> None:
             assert (one["kept"], one["dtype"]) == (True, dtype), case
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_other_seeds_are_seen(world: int) -> None:
+def check_other_seeds(every: Sequence[Found]) -> None:
     """In one process the array of that seed; of two processes with a seed each, what is sharded is neither's."""
-    for found in ranks(world):
+    for found in every:
         for case, one in found.items():
             assert one["other seeds"] != digest(case.split()[-1]), case
-            if world == 1:
+            if len(every) == 1:
                 assert one["other seeds"] == digest(case.split()[-1], SEED + 1), case
-    if world == 2:
+    if len(every) == 2:
         case = f"{('a', 'b')} float32"
-        assert {one[case]["other seeds"] for one in ranks(2)}.isdisjoint(
+        assert {found[case]["other seeds"] for found in every}.isdisjoint(
             {digest("float32", SEED + 1), digest("float32", SEED + 2)}
         )
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_a_process_computes_each_of_its_shards_once(world: int) -> None:
-    for found in ranks(world):
+def check_shards(every: Sequence[Found]) -> None:
+    """A process computes each of its shards once, and no other."""
+    for found in every:
         for case, one in found.items():
             assert sorted(one["asked"]) == sorted(one["held"]), case
     whole = [[0, SHAPE[0]], [0, SHAPE[1]]]
-    for found in ranks(world):
+    for found in every:
         assert found["() float32"]["asked"] == [whole]  # by four devices or two, and computed once
-        assert len(found[f"{('a', 'b')} float32"]["asked"]) == 4 // world
+        assert len(found[f"{('a', 'b')} float32"]["asked"]) == 4 // len(every)
 
 
-def test_two_processes_share_the_work() -> None:
+def check_halves(every: Sequence[Found]) -> None:
+    """Processes share the work."""
     for spec in (("a",), ("a", "b"), (("a", "b"),)):
-        halves = [one[f"{spec} float32"]["asked"] for one in ranks(2)]
-        sizes = [sum((b - a) * (d - c) for (a, b), (c, d) in half) for half in halves]
-        assert sizes == [SHAPE[0] * SHAPE[1] // 2] * 2
+        parts = [found[f"{spec} float32"]["asked"] for found in every]
+        sizes = [sum((b - a) * (d - c) for (a, b), (c, d) in part) for part in parts]
+        assert sizes == [SHAPE[0] * SHAPE[1] // len(every)] * len(every)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_every_sharding_has_the_same_bits(world: int) -> None:
+    every = ranks(world)
+    for check in (check_bits, check_other_seeds, check_shards, check_halves):
+        check(every)
 
 
 MESHES = """
