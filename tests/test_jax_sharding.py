@@ -150,11 +150,22 @@ for given in (P("x"), NamedSharding(mesh.abstract_mesh, P("x"))):
         fj.array((8, 16), fj.he_normal(), seed=0, name="w", sharding=given)
     except ValueError as error:
         print(error)
+for given in (P("x"), P(None, None, "x")):  # that does not divide, and of too many axes
+    try:
+        fj.tree({"a": jax.ShapeDtypeStruct((6, 16), jnp.float32)}, {"*": fi.zeros()}, seed=0,
+                shardings=NamedSharding(mesh, given))
+    except ValueError as error:
+        print(error)
 """
 
 
 def test_meshes_that_are_set() -> None:
-    """Specs and shardings of an abstract mesh are of the mesh that is set, and an error without one."""
+    """Specs and shardings of an abstract mesh are of the mesh that is set, and an error without one.
+
+    So are shardings that do not fit.
+    """
     lines = printed(MESHES).splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith("sharding must have devices where jax.set_mesh has set no mesh, got ") for line in lines)
+    assert len(lines) == 4
+    begins = ["sharding must have devices where jax.set_mesh has set no mesh, got "] * 2
+    begins += ["leaf 'a': sharding must fit the shape (6, 16), got NamedSharding("] * 2
+    assert all(line.startswith(begin) for line, begin in zip(lines, begins, strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastinit.core.arrays import Array
 from fastinit.core.checks import check_shape
-from fastinit.core.text import quoted
+from fastinit.core.text import printable, quoted
 from fastinit.initializers.base import Initializer
 from fastinit.jax.checks import check_dtype, check_init
 from fastinit.sampling.filling import fill
@@ -31,8 +31,14 @@ class Drawing:
     dtype: np.dtype[Any]
     threads: int | None = None
 
-    def check(self) -> None:
-        """Raise what a fill would, without memory for the tensor."""
+    def check(self, sharding: Any = None) -> None:
+        """Raise what `sharded` would, without memory for the tensor."""
+        try:
+            if sharding is not None:
+                sharding.shard_shape(self.shape)
+        except (IndexError, ValueError) as error:  # of more axes, or that does not divide one
+            reason = printable(str(error).partition("\n")[0])
+            raise ValueError(f"sharding must fit the shape {self.shape}, got {quoted(sharding)}: {reason}") from None
         part = (0, *self.shape[1:]) if self.shape else ()
         self.region(part, (0,) * len(self.shape))
 
@@ -166,5 +172,5 @@ def array(
     sizes = check_shape("shape", shape if isinstance(shape, Iterable) else (shape,))
     drawing = Drawing(sizes, check_init(init), seed, name, check_dtype(dtype), threads)
     place = placed("sharding", sharding)
-    drawing.check()
+    drawing.check(place)
     return drawing.sharded(place)

@@ -64,8 +64,9 @@ class KeyedInitializer:
         sizes = check_shape("shape", shape)
         if isinstance(key, jax.core.Tracer):
             return self._traced(key, sizes, kind, out_sharding)
-        drawing = self._drawing(self._words(key), sizes, kind)
-        return drawing.sharded(placed("out_sharding", out_sharding))
+        drawing, place = self._drawing(self._words(key), sizes, kind), placed("out_sharding", out_sharding)
+        drawing.check(place)
+        return drawing.sharded(place)
 
     def _words(self, key: Any) -> Any:
         """Return the key's data, or nothing where the key decides nothing."""

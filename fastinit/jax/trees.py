@@ -76,18 +76,24 @@ def tree(
     names, leaves = _names([path for path, _ in found], prefix), [leaf for _, leaf in found]
     inits = _matched(names, rules)
     places = _shardings(shardings, abstract, leaves)
-    drawings = []
-    for name, leaf, init in zip(names, leaves, inits, strict=True):
-        try:
-            if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-                raise TypeError(f"it must have a shape and a dtype, as jax.ShapeDtypeStruct, got {quoted(leaf)}")
-            drawing = Drawing(check_shape("shape", leaf.shape), init, seed, name, check_dtype(leaf.dtype), threads)
-            drawing.check()
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"leaf {quoted(name)}: {error}") from None
-        drawings.append(drawing)
+    drawings = [
+        _drawing(name, leaf, init, seed, threads, place)
+        for name, leaf, init, place in zip(names, leaves, inits, places, strict=True)
+    ]
     made = [drawing.sharded(place) for drawing, place in zip(drawings, places, strict=True)]
     return jax.tree_util.tree_unflatten(structure, made)
+
+
+def _drawing(name: str, leaf: Any, init: Initializer, seed: int, threads: int | None, place: Any) -> Drawing:
+    """Return what is to be made for a leaf, or raise an error that names it."""
+    try:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise TypeError(f"it must have a shape and a dtype, as jax.ShapeDtypeStruct, got {quoted(leaf)}")
+        drawing = Drawing(check_shape("shape", leaf.shape), init, seed, name, check_dtype(leaf.dtype), threads)
+        drawing.check(place)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"leaf {quoted(name)}: {error}") from None
+    return drawing
 
 
 def _names(paths: Sequence[Any], prefix: str) -> list[str]:
