@@ -2,4 +2,4 @@
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("torch") else ["fastinit/torch/*"]
+collect_ignore_glob = [f"fastinit/{name}/*" for name in ("jax", "torch") if not find_spec(name)]

@@ -236,6 +236,16 @@ def test_a_tiny_run_of_torch_models(tmp_path: Path) -> None:
     assert set(json.loads(kept.read_text())) >= {"float32", "bfloat16", "microseconds per call"}
 
 
+def test_a_tiny_run_of_jax_arrays(tmp_path: Path) -> None:
+    pytest.importorskip("jax", reason="needs jax", exc_type=ImportError)
+    kept = tmp_path / "kept.json"
+    command = [sys.executable, "-m", "bench.jax_arrays", "--tiny", "--turns", "1", "--json", str(kept)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| fastinit.jax.array | ") == 4
+    assert set(json.loads(kept.read_text())) >= {"jax", "device", "float32 1048576", "bfloat16 4194304"}
+
+
 def test_a_tiny_run_of_the_disk(tmp_path: Path) -> None:
     """Every contender, whose values are compared there; and nothing is left."""
     found = disk.run(tmp_path, 1 << 20, 1)

@@ -87,7 +87,7 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
         try:
             found = run_block(block, names, page.name)
         except ModuleNotFoundError as error:
-            if error.name not in ("torch", "transformers", "jax", "zarr", "dask"):
+            if error.name not in ("torch", "transformers", "jax", "flax", "zarr", "dask"):
                 raise
             if not number and page.stem == error.name:  # a page about one library
                 pytest.skip(f"needs {error.name}")
