@@ -1,8 +1,9 @@
 """fastinit for JAX: sharded arrays, whole parameter trees, and initializers for flax.
 
-A room on top of all others, and the only one that imports jax. `arrays` makes one array of the shards that a process
-holds, `trees` all arrays of a tree by rules, `keyed` what JAX's libraries call with a key. `factories` has JAX's own
-names with JAX's layout, and `checks` what would go wrong silently: another layout, or a dtype that JAX would narrow.
+A room that only the command line may import, and the only one that imports jax. `arrays` makes one array of the shards
+that a process holds, `trees` all arrays of a tree by rules, `keyed` what JAX's libraries call with a key. `factories`
+has JAX's own names with JAX's layout, and `checks` what would go wrong silently: another layout, or a dtype that JAX
+would narrow.
 Inside of this package, ``import jax`` is still JAX: all imports are absolute.
 """
 
