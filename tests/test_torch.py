@@ -135,14 +135,19 @@ HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def test_fresh_memory_is_of_huge_pages() -> None:
     import fastinit.torch as ft
 
-    def faults(huge: bool) -> int:
+    def faults(how: str) -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        if huge:
+        if how == "accelerated":
             with ft.accelerated(0):
                 torch.empty(1 << 23).normal_()
+        elif how == "initialize_":
+            with torch.device("meta"):
+                module = torch.nn.Embedding(1 << 13, 1 << 10)
+            ft.initialize_(module, seed=0)
         else:
             fi.fill(torch.empty(1 << 23), fi.normal(), seed=0, name=0)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    faults(huge=True)  # compiles
-    assert faults(huge=True) < 2000 < 8000 < faults(huge=False)
+    faults("accelerated")  # compiles
+    assert faults("accelerated") < 2000 < 8000 < faults("fill")
+    assert faults("initialize_") < 2000
