@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.distributions import Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix
-from fastinit.verification.report import Report, verdict_of
+from fastinit.verification.report import Report, Summary, verdict_of
 from fastinit.verification.verifier import as_array, verify
+
+Fingerprints = NDArray[np.uint64]
+Places = NDArray[np.int64]
 
 
 class Shared(NamedTuple):
@@ -45,12 +49,16 @@ def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
     """
     summaries = {name: one.summary for name, one in reports.items() if one.summary and len(one.summary.fingerprints)}
     names = list(summaries)
-    found = [np.unique(one.fingerprints, return_index=True) for one in summaries.values()]
     if len(names) < 2:
         return []
+    every = np.sort(np.concatenate([one.fingerprints for one in summaries.values()]))
+    twice = np.unique(every[1:][every[1:] == every[:-1]])
+    if not twice.size:
+        return []
+    found = [_first_of(one, twice) for one in summaries.values()]
     owner = np.repeat(np.arange(len(names)), [len(values) for values, _ in found])
     values = np.concatenate([values for values, _ in found])
-    places = np.concatenate([one.places[first] for one, (_, first) in zip(summaries.values(), found, strict=True)])
+    places = np.concatenate([places for _, places in found])
     order = np.argsort(values, kind="stable")
     equal = np.flatnonzero(values[order][1:] == values[order][:-1])
     pairs: dict[tuple[int, int], list[int]] = {}
@@ -60,6 +68,13 @@ def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
         Shared(names[a], names[b], int(places[order[same[0]]]), int(places[order[same[0] + 1]]), len(same))
         for (a, b), same in sorted(pairs.items())
     ]
+
+
+def _first_of(summary: Summary, wanted: Fingerprints) -> tuple[Fingerprints, Places]:
+    """Return those of a tensor's fingerprints that are wanted, sorted, each once and with its first place."""
+    mine = np.isin(summary.fingerprints, wanted)
+    values, first = np.unique(summary.fingerprints[mine], return_index=True)
+    return values, summary.places[mine][first]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.threads import thread_count
 from fastinit.verification.null_distribution import null_of
+from fastinit.verification.pieces import Pieces
 from fastinit.verification.report import Report, Summary, holm
 from fastinit.verification.tests import Evidence, all_equal, look
 
@@ -110,9 +111,9 @@ def verify(
     if values.size == 0:
         evidence.skip("all", "there are no elements")
     elif null is None or isinstance(null, Constant):
-        all_equal(values, distribution if null is None else null, evidence)
+        all_equal(Pieces((values,)), distribution if null is None else null, evidence)
     else:
-        summary = look(values, null, distribution, threads, evidence)
+        summary = look(Pieces((values,)), null, distribution, threads, evidence)
     return _judged(evidence, rate, values, distribution, summary)
 
 
