@@ -69,7 +69,7 @@ class Pieces:
             for view, start in zip(self.views, _starts([view.size for view in self.views]), strict=True)
             if begin < start + view.size and start < end
         ]
-        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self.dtype), *parts])
 
     def take(self, index: Sequence[Array]) -> Array:
         """Return the elements at these numbers along each axis, of which the first are a column: as NumPy indexes."""
