@@ -100,8 +100,8 @@ def _scan(array: Array, null: Null, threads: int, rarity: int, first: int) -> Ac
 
     def part(begin: int, end: int) -> Array:
         piece = flat(array, begin, min(end, size))
-        if not (piece.flags.writeable and piece.flags.aligned):  # Numba would compile the kernel once more for each
-            piece = piece.copy()
+        piece = piece.view() if piece.flags.aligned else piece.copy()
+        piece.flags.writeable = False  # as those of files are: Numba compiles the kernel once more for each kind
         return piece.view(np.uint16) if half else piece
 
     def count(begin: int, end: int, sums: Floats, products: Floats) -> tuple[Found, int]:
