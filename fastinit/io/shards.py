@@ -77,6 +77,6 @@ def _files_and_names(checkpoint: Path) -> list[tuple[Path, set[str]]]:
     if missing := sorted(name for name in found if not checkpoint.with_name(name).exists()):
         count = sum(len(found[name]) for name in missing)
         raise FileNotFoundError(
-            f"{printable(str(checkpoint))} names files that are missing, with {count} tensors: {listed(missing)}"
+            f"{printable(str(checkpoint))} names files that are missing, tensors in them {count}: {listed(missing)}"
         )
     return [(checkpoint.with_name(name), found[name]) for name in sorted(found)]
