@@ -46,7 +46,7 @@ def parts_of(shape: Places, init: Initializer | Distribution, regions: Sequence[
     >>> from fastinit import normal, ones, zeros
     >>> for part in parts_of((9, 4), normal(), [((0, 0), (3, 4), ones()), ((2, 0), (1, 4), zeros())]):
     ...     print(part)
-    Part(label='', rows=((3, 9),), init=normal(mean=0.0, std=1.0))
+    Part(label='', rows=((3, 9),), init=normal())
     Part(label='[0:3]', rows=((0, 2),), init=ones())
     Part(label='[2:3]', rows=((2, 3),), init=zeros())
     """
