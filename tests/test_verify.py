@@ -24,8 +24,8 @@ from fastinit.core.dtypes import dtype_of
 from fastinit.kernels import accumulators
 from fastinit.verification.checkpoints import shared_streams, verify_tensors
 from fastinit.verification.null_distribution import SIGMAS, null_of
+from fastinit.verification.pieces import flat
 from fastinit.verification.report import holm
-from fastinit.verification.scan import flat
 from fastinit.verification.tests import Evidence, _tails
 from fastinit.verification.verifier import verify
 from tests.helpers import DTYPE_NAMES

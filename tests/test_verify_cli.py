@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,10 @@ import numpy as np
 import pytest
 
 import fastinit as fi
+from fastinit.cli import shared
+from fastinit.cli import verify as verify_command
 from fastinit.io.tensor_files import open_tensors
+from fastinit.verification.checkpoints import verify_tensors
 from tests.helpers import environment
 from tests.helpers import invoke as run
 
@@ -52,7 +58,7 @@ def test_a_checkpoint(model: Path) -> None:
     recipe, manifest = model.with_name("r.toml"), model.with_name("m.json")
     code, text = run("verify", model, "--recipe", recipe, "--manifest", manifest)
     assert code == 0
-    assert text.startswith("passed: 4 verified, 0 skipped, family-wise alpha 1e-06\n")
+    assert text.startswith(f"passed, matches recipe {recipe}: 4 verified, 0 skipped, family-wise alpha 1e-06\n")
     with pytest.raises(ValueError, match="a fan needs"):  # no rule by module matches: he_normal, for the norm too
         run("verify", model, "--recipe", recipe)
 
@@ -138,8 +144,10 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give --init, or --recipe"),
+        ([], "give --init, or --recipe, --manifest or both"),
         (["--init", "normal", "--recipe", "gpt2"], "give --init, or --recipe"),
+        (["--init", "normal", "--manifest", "pyproject.toml"], "give --init, or --recipe"),
+        (["--digest", "pyproject.toml", "--manifest", "pyproject.toml"], "give --digest alone"),
         (["--init", "normal", "--tensor", "y"], "no tensor that matches --tensor 'y', only 'x'"),
     ],
 )
@@ -261,3 +269,43 @@ def test_a_zip_is_no_array(tmp_path: Path) -> None:
     (tmp_path / "x.npz").rename(tmp_path / "x.npy")
     with pytest.raises(ValueError, match=r"is no \.npy file"):
         run("verify", tmp_path / "x.npy", "--init", "normal")
+
+
+def test_a_manifest_without_inits_verifies_nothing(tmp_path: Path) -> None:
+    file, manifest = save(tmp_path / "x.npz", a=NORMAL), tmp_path / "m.json"
+    manifest.write_text(json.dumps([{"name": "a", "shape": [100, 90], "dtype": "float32"}]))
+    code, text = run("verify", file, "--manifest", manifest)
+    assert code == 3
+    assert (
+        text == "NOT VERIFIED: 0 verified, 1 skipped, family-wise alpha 1e-06\na  skipped: the manifest gives no init\n"
+    )
+
+
+def test_progress_is_told_by_tensor() -> None:
+    told: list[tuple[int, int]] = []
+    tensors = {"a": (NORMAL, fi.normal()), "b": (np.zeros(5, np.float16), fi.zeros()), "c": (OTHER, fi.normal())}
+    verify_tensors(tensors, progress=lambda done, total: told.append((done, total)))
+    assert told == [(36_000, 72_010), (36_010, 72_010), (72_010, 72_010)]
+
+
+def test_the_bar_is_shown_on_a_terminal_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+
+    @contextmanager
+    def bar(title: str, *, on_stderr: bool = False) -> Iterator[Callable[[int, int], object]]:
+        assert on_stderr
+        titles.append(title)
+        yield lambda done, total: titles.append(f"{done}/{total}")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(shared, "bar", bar)
+    monkeypatch.setattr(shared.sys, "stderr", Terminal())  # type: ignore[attr-defined]
+    np.save(tmp_path / "x.npy", NORMAL)
+    command = verify_command.command.main
+    for options, expected in (([], ["x.npy", "36000/36000"]), (["--quiet"], [])):
+        titles.clear()
+        command([str(tmp_path / "x.npy"), "--init", "normal", *options], standalone_mode=False)
+        assert titles == expected

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import click
 
+from fastinit.cli.shared import progress_bar
+from fastinit.core.arrays import Array
 from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.parsing import parse
 from fastinit.io.manifests import Tensor, read_manifest
 from fastinit.io.records import compare_digests, read_digests
 from fastinit.io.rules import find, read_recipe, recipe_names
-from fastinit.io.tensor_files import open_tensors
+from fastinit.io.shards import listed, open_checkpoint
 from fastinit.verification.checkpoints import verify_tensors
+from fastinit.verification.regions import Region
 
 
 @click.command("verify")
@@ -41,6 +43,7 @@ from fastinit.verification.checkpoints import verify_tensors
     "--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the least likely tensor."
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads; by default all CPUs that may be used.")
+@click.option("--quiet", is_flag=True, help="Show no progress bar.")
 def command(
     file: Path,
     text: str | None,
@@ -53,39 +56,53 @@ def command(
     as_json: bool,
     picture: Path | None,
     threads: int | None,
+    quiet: bool,
 ) -> None:
-    """Test whether the tensors of FILE (.npy, .npz, .safetensors) follow their distributions.
+    """Test whether the tensors of FILE follow their distributions.
+
+    FILE is a .npy, .npz or .safetensors file, a folder with model.safetensors or shards, or the shards' index.
 
     The exit code is 0 if all of them do, 1 if one does not or there is an error, and 3 if none is rejected but some, or
     all, were skipped: they have no rule in the recipe, no distribution of their elements, no elements, or another
     dtype.
 
-    Without a manifest, the names and shapes are the file's, and rules by a module's kind match nothing.
+    With --manifest alone, its own initializers are what is tested; with --recipe too, the recipe's rules go first.
+    Regions, and a rule's zero_row, are tested apart from the rest of their tensor. Without a manifest, the names and
+    shapes are the file's, and rules by a module's kind match nothing.
 
-    With --digest, which goes alone, the tensors' bytes are compared, of a folder's or an index's shards too.
+    With --digest, which goes alone, the tensors' bytes are compared.
     """
     if digests:
-        if text is not None or recipe is not None:
-            raise ValueError("give --digest alone, without --init or --recipe")
+        if text is not None or recipe is not None or manifest is not None:
+            raise ValueError("give --digest alone, without --init, --recipe or --manifest")
         _compare(digests, file, threads)
         return
-    if (text is None) == (recipe is None) or (manifest is not None and recipe is None):
-        raise ValueError("give --init, or --recipe, which alone takes a --manifest")
+    if (text is None) == (recipe is None and manifest is None):
+        raise ValueError("give --init, or --recipe, --manifest or both")
     if picture is not None:
         from fastinit.verification.plots import plot
-    arrays, skipped = open_tensors(file)
+    arrays, skipped = open_checkpoint(file)
     names = [*arrays, *skipped]
-    if recipe is not None:
-        pairs, unnamed = _assigned(file, arrays, skipped, recipe, manifest)
+    if text is None:
+        assigned, unnamed = _assigned(file, arrays, skipped, recipe, manifest)
         skipped |= unnamed
     else:
-        init = parse(str(text))
-        pairs = {name: (array, init) for name, array in arrays.items()}
-    pairs = {name: pair for name, pair in pairs.items() if fnmatchcase(name, glob)}
+        init = parse(text)
+        assigned = {name: _Content(init, (), f"--init {text}") for name in arrays}
+    assigned = {name: one for name, one in assigned.items() if fnmatchcase(name, glob)}
     skipped = {name: reason for name, reason in skipped.items() if fnmatchcase(name, glob)}
-    if not pairs and not skipped:
-        raise ValueError(f"{file} has no tensor that matches --tensor {quoted(glob)}, only {_listed(names)}")
-    found = verify_tensors(pairs, alpha=alpha, threads=threads, skipped=skipped)
+    if not assigned and not skipped:
+        raise ValueError(f"{file} has no tensor that matches --tensor {quoted(glob)}, only {listed(names)}")
+    with progress_bar(file, quiet) as report:
+        found = verify_tensors(
+            {name: (arrays[name], one.init) for name, one in assigned.items()},
+            alpha=alpha,
+            threads=threads,
+            skipped=skipped,
+            regions={name: one.regions for name, one in assigned.items()},
+            against=_against([one.source for one in assigned.values()], glob),
+            progress=report,
+        )
     click.echo(json.dumps(found.as_dict(), indent=1) if as_json else str(found))
     if picture is not None:
         drawn = {name: report for name, report in found.reports.items() if report.summary is not None}
@@ -105,42 +122,52 @@ def _compare(digests: tuple[Path, ...], checkpoint: Path, threads: int | None) -
     equal, *others = compare_digests(read_digests(digests), checkpoint, threads)
     for names, what in zip(others, ("different", "absent", "without a digest"), strict=True):
         if names:
-            click.echo(f"{what}: {len(names)}: {_listed(names)}")
+            click.echo(f"{what}: {len(names)}: {listed(names)}")
     click.echo(printable(f"{checkpoint}: {len(equal)} tensors have their digests"))
     if any(others):
         raise SystemExit(1)
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Return some names, short enough for a line."""
-    some = list(itertools.islice(names, 11))
-    return ", ".join(map(quoted, some[:10])) + (", ..." if some[10:] else "") or "nothing"
+class _Content(NamedTuple):
+    """What a tensor should hold, and who says so."""
+
+    init: Initializer
+    regions: tuple[Region, ...]
+    source: str
+
+
+def _against(sources: Iterable[str], glob: str) -> str:
+    """Return what tensors were compared with, in words: all that said something of one of them."""
+    what = " and ".join(dict.fromkeys(sources))
+    return f"{what} in the tensors of --tensor {quoted(glob)}" if what and glob != "*" else what
 
 
 def _assigned(
-    file: Path, arrays: dict[str, Any], skipped: dict[str, str], recipe: str, manifest: Path | None
-) -> tuple[dict[str, tuple[Any, Initializer]], dict[str, str]]:
-    """Return each tensor with its initializer by the recipe, and the reasons of those without one."""
+    file: Path, arrays: Mapping[str, Array], skipped: Mapping[str, str], recipe: str | None, manifest: Path | None
+) -> tuple[dict[str, _Content], dict[str, str]]:
+    """Return what each tensor should hold by the recipe and the manifest, and the reasons of those without that."""
     if manifest is None:
         tensors = [Tensor(name, array.shape, array.dtype.name, kind="") for name, array in arrays.items()]
     else:
         tensors = read_manifest(manifest)
         if rest := (arrays.keys() | skipped.keys()) - {tensor.name for tensor in tensors}:
-            raise ValueError(f"{file} has tensors that {manifest} does not list: {_listed(sorted(rest))}")
-    assigned = {one.tensor.name: one for one in find(tensors, read_recipe(recipe, tensors))[0]}
-    pairs: dict[str, tuple[Any, Initializer]] = {}
+            raise ValueError(f"{file} has tensors that {manifest} does not list: {listed(sorted(rest))}")
+    rules = [] if recipe is None else read_recipe(recipe, tensors)
+    assigned = {one.tensor.name: one for one in find(tensors, rules)[0]}
+    contents: dict[str, _Content] = {}
     unnamed: dict[str, str] = {}
     for tensor in tensors:
-        rule = assigned.get(tensor.name)
+        one = assigned.get(tensor.name)
         there = arrays[tensor.name].shape if tensor.name in arrays else "absent"
-        if tensor.name in skipped or (there == "absent" and rule is None and tensor.kind == "buffer"):
+        if tensor.name in skipped or (there == "absent" and one is None and tensor.kind == "buffer"):
             continue  # `init` has not written this buffer
         if there != tensor.shape:
             raise ValueError(
                 f"tensor {quoted(tensor.name)} of {manifest} has shape {tensor.shape}, that of {file} is {there}"
             )
-        if rule is None:
-            unnamed[tensor.name] = "no rule of the recipe names it"
+        if one is None:
+            unnamed[tensor.name] = "the manifest gives no init" if recipe is None else "no rule of the recipe names it"
         else:
-            pairs[tensor.name] = arrays[tensor.name], rule.init
-    return pairs, unnamed
+            source = "the manifest's initializers" if one.rule is None else f"recipe {recipe}"
+            contents[tensor.name] = _Content(one.init, one.regions, source)
+    return contents, unnamed

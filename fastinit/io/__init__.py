@@ -4,5 +4,5 @@ Imports core, distributions, initializers and sampling; the command line alone i
 hostile: open it by `files.open_regular`, refuse what is not exactly the format, quote what came from it. Whatever is
 written is complete or absent: `files.complete_blocks`. Where its bytes lie is decided before, in `layout`, and what
 they are is drawn by `values`. A format is one reader in `tensor_files`; a recipe of the package one TOML file in
-``recipes/``.
+``recipes/``. A checkpoint of several files is read by `shards`.
 """

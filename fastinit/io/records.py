@@ -22,7 +22,8 @@ from fastinit.core.keys import STREAM_FORMAT
 from fastinit.core.text import printable, quoted
 from fastinit.io.blocks import Bytes
 from fastinit.io.files import open_regular, parse_json, read_text, write_text
-from fastinit.io.layout import INDEX, Entry, File, overlapping
+from fastinit.io.layout import Entry, File, overlapping
+from fastinit.io.shards import files_of
 from fastinit.io.tensor_files import open_tensors
 from fastinit.io.values import Values
 from fastinit.sampling.threads import thread_count
@@ -159,7 +160,7 @@ def compare_digests(digests: Mapping[str, str], checkpoint: Path, threads: int |
     equal: list[str] = []
     different: list[str] = []
     unknown: list[str] = []
-    for path in _files_of(checkpoint):
+    for path in files_of(checkpoint):
         arrays, skipped = open_tensors(path)
         unknown += [name for name in (*arrays, *skipped) if name not in digests]
         found = digests_of({name: array for name, array in arrays.items() if name in digests}, threads)
@@ -168,19 +169,3 @@ def compare_digests(digests: Mapping[str, str], checkpoint: Path, threads: int |
         different += [name for name in skipped if name in digests]
     absent = [name for name in digests if name not in {*equal, *different}]
     return Comparison(*map(sorted, (equal, different, absent, unknown)))
-
-
-def _files_of(checkpoint: Path) -> list[Path]:
-    """Return the files that a checkpoint consists of."""
-    if checkpoint.is_dir():
-        single = checkpoint / "model.safetensors"
-        checkpoint = single if single.exists() else checkpoint / INDEX
-    if checkpoint.suffix != ".json":
-        return [checkpoint]
-    try:
-        names = sorted(set(parse_json(read_text(checkpoint, _BYTES))["weight_map"].values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError("it names no files beside it")
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{printable(str(checkpoint))} is no index of shards: {quoted(str(error))}") from None
-    return [checkpoint.with_name(name) for name in names]

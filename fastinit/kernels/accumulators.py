@@ -244,3 +244,20 @@ def narrow_product(part, other, values):
     for j in range(other.size):
         total += np.float64(values[part[j]]) * np.float64(values[other[j]])
     return total
+
+
+@_sum
+def _dot(x, y):
+    """Return the sum of x[j] y[j] in float64."""
+    total = 0.0
+    for j in range(x.size):
+        total += x[j] * y[j]
+    return total
+
+
+@_entry
+def products(lines, out):
+    """Store the sums of products of every line with every other: BLAS would wait for threads of its own."""
+    for i in range(lines.shape[0]):
+        for j in range(i + 1):
+            out[i, j] = out[j, i] = _dot(lines[i], lines[j])

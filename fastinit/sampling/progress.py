@@ -47,12 +47,15 @@ def bar(title: str, *, on_stderr: bool = False) -> Iterator[Callable[[int, int],
 
 
 @contextmanager
-def reporter(progress: bool | Callable[[int, int], object]) -> Iterator[Callable[[int, int], object]]:
-    """Yield the function to report to."""
+def reporter(progress: Progress, title: str = "filling") -> Iterator[Callable[[int, int], object]]:
+    """Yield the function to report to; one that does nothing where no progress is wanted."""
+    if progress is None or progress is False:
+        yield lambda done, total: None
+        return
     if callable(progress):
         yield progress
         return
-    with bar("filling") as report:
+    with bar(title) as report:
         yield report
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fastinit.core.arrays import Array
 from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.distributions import Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix
-from fastinit.verification.report import Report, verdict_of
-from fastinit.verification.verifier import as_array, verify
+from fastinit.sampling.progress import Progress, reporter
+from fastinit.sampling.threads import thread_count
+from fastinit.verification.pieces import Pieces
+from fastinit.verification.regions import Region, parts_of
+from fastinit.verification.report import Report, Summary, verdict_of
+from fastinit.verification.verifier import as_array, check_rate, distribution_of, verify_pieces
+
+Fingerprints = NDArray[np.uint64]
+Places = NDArray[np.int64]
 
 
 class Shared(NamedTuple):
@@ -45,12 +55,16 @@ def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
     """
     summaries = {name: one.summary for name, one in reports.items() if one.summary and len(one.summary.fingerprints)}
     names = list(summaries)
-    found = [np.unique(one.fingerprints, return_index=True) for one in summaries.values()]
     if len(names) < 2:
         return []
+    every = np.sort(np.concatenate([one.fingerprints for one in summaries.values()]))
+    twice = np.unique(every[1:][every[1:] == every[:-1]])
+    if not twice.size:
+        return []
+    found = [_first_of(one, twice) for one in summaries.values()]
     owner = np.repeat(np.arange(len(names)), [len(values) for values, _ in found])
     values = np.concatenate([values for values, _ in found])
-    places = np.concatenate([one.places[first] for one, (_, first) in zip(summaries.values(), found, strict=True)])
+    places = np.concatenate([places for _, places in found])
     order = np.argsort(values, kind="stable")
     equal = np.flatnonzero(values[order][1:] == values[order][:-1])
     pairs: dict[tuple[int, int], list[int]] = {}
@@ -62,6 +76,13 @@ def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
     ]
 
 
+def _first_of(summary: Summary, wanted: Fingerprints) -> tuple[Fingerprints, Places]:
+    """Return those of a tensor's fingerprints that are wanted, sorted, each once and with its first place."""
+    mine = np.isin(summary.fingerprints, wanted)
+    values, first = np.unique(summary.fingerprints[mine], return_index=True)
+    return values, summary.places[mine][first]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The verdict on several tensors: each one's report, and which of them have elements in common."""
@@ -70,6 +91,7 @@ class Checkpoint:
     shared: list[Shared]
     skipped: dict[str, str]  # reasons of the tensors that were not looked at
     alpha: float
+    against: str = ""  # what the tensors were compared with, in words
 
     @property
     def passed(self) -> bool:
@@ -87,7 +109,8 @@ class Checkpoint:
         names = {name: printable(name)[:QUOTED] for name in (*self.reports, *self.skipped)}
         width = max(map(len, names.values()), default=0)
         counts = f"{len(self.reports)} verified, {len(self.skipped)} skipped"
-        lines = [f"{verdict_of(self.passed, self.rejected)}: {counts}, family-wise alpha {self.alpha:g}"]
+        what = f", {'matches' if self.passed else 'compared with'} {printable(self.against)}" if self.against else ""
+        lines = [f"{verdict_of(self.passed, self.rejected)}{what}: {counts}, family-wise alpha {self.alpha:g}"]
         for name, report in self.reports.items():
             worst = min(report.results, key=lambda result: result.pvalue, default=None)
             least = f"least p {worst.pvalue:.3g} ({worst.name})" if worst else "no tests"
@@ -109,6 +132,7 @@ class Checkpoint:
             "passed": self.passed,
             "rejected": self.rejected,
             "alpha": self.alpha,
+            "against": self.against,
             "tensors": {name: report.as_dict() for name, report in self.reports.items()},
             "shared": [one._asdict() for one in self.shared],
             "skipped": self.skipped,
@@ -121,6 +145,9 @@ def verify_tensors(
     alpha: float = 1e-6,
     threads: int | None = None,
     skipped: Mapping[str, str] | None = None,
+    regions: Mapping[str, Sequence[Region]] | None = None,
+    against: str = "",
+    progress: Progress = None,
 ) -> Checkpoint:
     """`verify` several tensors, and compare them with each other: `shared_streams`.
 
@@ -130,11 +157,19 @@ def verify_tensors(
         Each with its initializer or distribution. Those without elements, or without a distribution of their elements,
         as `orthogonal`'s, are skipped.
     alpha
-        The family-wise error rate of all tests of all tensors; each tensor gets an equal share of it.
+        The family-wise error rate of all tests of all tensors; each tensor, and each region, gets an equal share of it.
     threads
         As for `fill`.
     skipped
         Names of tensors that belong to the whole but cannot be looked at, each with the reason.
+    regions
+        Of some tensors, those that were written after the whole: offset, shape and initializer, the last one on top.
+        Each is verified by itself, as ``name[3:4]`` if it is row 3, and what is left as ``name``. They must be whole
+        rows, of the first axis, or the tensor is skipped.
+    against
+        What gave the initializers, such as a recipe: the report's first line says it.
+    progress
+        As for `fill`: it is told the bytes that were looked at, and those of all tensors.
 
     Returns
     -------
@@ -157,17 +192,60 @@ def verify_tensors(
     >>> found.passed, [report.passed for report in found.reports.values()]
     (False, [True, True])
     """
-    reports: dict[str, Report] = {}
+    rate, threads = check_rate(alpha), thread_count(threads)
     left = dict(skipped or {})
+    parts: dict[str, _Job] = {}
     for name, (array, init) in tensors.items():
-        try:
-            values = as_array(array)
-            if isinstance(init, Initializer) and isinstance(init.resolve(values.shape), Matrix):
-                left[name] = f"{init} has no distribution of its elements"
-            elif not values.size:
-                left[name] = "it has no elements"
-            else:
-                reports[name] = verify(values, init, alpha=alpha / len(tensors), threads=threads)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"tensor {quoted(name)}: {error}") from None
-    return Checkpoint(reports, shared_streams(reports), left, alpha)
+        with _about(name):
+            jobs, reason = _jobs(as_array(array), init, (regions or {}).get(name, ()))
+        if reason:
+            left[name] = reason
+        for label, job in jobs.items():
+            parts[_unused(name + label, [tensors, parts, left]) if label else name] = job._replace(tensor=name)
+    share = rate / max(len(parts), 1)
+    total, done = sum(job.pieces.size * job.pieces.dtype.itemsize for job in parts.values()), 0
+    reports: dict[str, Report] = {}
+    with reporter(progress, "verifying") as report:
+        for name, (tensor, pieces, distribution) in parts.items():
+            with _about(tensor):
+                reports[name] = verify_pieces(pieces, distribution, share, threads)
+            done += pieces.size * pieces.dtype.itemsize
+            report(done, total)
+    return Checkpoint(reports, shared_streams(reports), left, alpha, against)
+
+
+class _Job(NamedTuple):
+    """What is verified by itself: a tensor, or some of its rows."""
+
+    tensor: str
+    pieces: Pieces
+    distribution: Distribution
+
+
+def _jobs(array: Array, init: Initializer | Distribution, regions: Sequence[Region]) -> tuple[dict[str, _Job], str]:
+    """Return what is to be verified of a tensor, by what follows its name; or nothing, and the reason."""
+    parts = parts_of(array.shape, init, regions)
+    if parts is None:
+        return {}, "a region of it is not made of whole rows"
+    for part in parts:
+        if isinstance(part.init, Initializer) and isinstance(part.init.resolve(array.shape), Matrix):
+            return {}, f"{part.init} has no distribution of its elements"
+    if not array.size:
+        return {}, "it has no elements"
+    return {part.label: _Job("", part.of(array), distribution_of(part.init, array.shape)) for part in parts}, ""
+
+
+def _unused(name: str, taken: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name, made longer until it is nobody else's: a report must not replace another."""
+    while any(name in names for names in taken):
+        name += "'"
+    return name
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Name the tensor in errors."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"tensor {quoted(name)}: {error}") from None

@@ -1,9 +1,10 @@
-"""Pass of `verify` over an array: tasks for threads, and the sum of their counts."""
+"""Pass of `verify` over an array, or its pieces: tasks for threads, and the sum of their counts."""
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from fastinit.core.arrays import Array, Floats
 from fastinit.sampling.threads import run
 from fastinit.verification.null_distribution import BINS, Null, patterns
+from fastinit.verification.pieces import Pieces, flat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,25 +21,6 @@ NEAR_LAGS = (1, 2, 3, 4, 8, 16, 32, 64)
 FAR_LAGS = 4  # the most lags of the outer axes: each reads the array once more
 TASK = 1 << 19  # elements of a thread's task
 FINGERPRINTS = 1 << 17  # fingerprints that are kept of an array, about
-
-
-def flat(array: Array, begin: int, end: int) -> Array:
-    """Return the elements [begin, end) in C order: a view where they lie next to each other, else a copy."""
-    if array.flags.c_contiguous:
-        return array.reshape(-1)[begin:end]
-    inner = math.prod(array.shape[1:])
-    first, last = begin // inner, (end - 1) // inner
-    if array.ndim == 1 or begin >= end:
-        return np.ascontiguousarray(array[begin:end] if array.ndim == 1 else array[:0]).reshape(-1)
-    if first == last:
-        return flat(array[first], begin - first * inner, end - first * inner)
-    head, tail = -(-begin // inner), end // inner
-    parts = [np.ascontiguousarray(array[head:tail]).reshape(-1)]
-    if begin < head * inner:
-        parts.insert(0, flat(array[first], begin - first * inner, inner))
-    if end > tail * inner:
-        parts.append(flat(array[last], 0, end - tail * inner))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class Accumulated(NamedTuple):
@@ -63,8 +46,40 @@ def _lags(shape: tuple[int, ...]) -> dict[str, int]:
     return found
 
 
-def scan(array: Array, null: Null, threads: int) -> Accumulated:
-    """Count and sum an array in one parallel pass, against the bins of the null hypothesis."""
+def scan(pieces: Pieces, null: Null, threads: int) -> Accumulated:
+    """Count and sum an array in one parallel pass, against the bins of the null hypothesis.
+
+    Each piece has pairs of its own: none has one element in another piece.
+    """
+    rarity = max(0, math.ceil(math.log2(pieces.size / FINGERPRINTS)))
+    found, start = [], 0
+    for view in pieces.views:
+        if view.size:
+            found.append(_scan(view, null, threads, rarity, start))
+        start += view.size
+    return found[0] if len(found) == 1 else _sum(found)
+
+
+def _sum(parts: Sequence[Accumulated]) -> Accumulated:
+    """Return the counts of several pieces, as those of one array."""
+    lags: dict[str, tuple[int, float]] = {}
+    for part in parts:
+        for name, (pairs, total) in part.lags.items():
+            before = lags.get(name, (0, 0.0))
+            lags[name] = before[0] + pairs, before[1] + total
+    return Accumulated(
+        np.sum([part.counts for part in parts], axis=0),
+        np.sum([part.sums for part in parts], axis=0),
+        lags,
+        sum(part.outside for part in parts),
+        sum(part.bad for part in parts),
+        np.concatenate([part.fingerprints for part in parts]),
+        np.concatenate([part.places for part in parts]),
+    )
+
+
+def _scan(array: Array, null: Null, threads: int, rarity: int, first: int) -> Accumulated:
+    """Count and sum one piece, whose elements are numbered from ``first`` on."""
     from fastinit.kernels.accumulators import NEAR, Found, narrow, narrow_product, wide, wide_product
 
     order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
@@ -75,7 +90,6 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
     far = {name: lag for name, lag in lags.items() if lag > NEAR}
     steps = np.array(list(near.values()), np.int64)
     tasks = -(-size // TASK)
-    rarity = max(0, math.ceil(math.log2(size / FINGERPRINTS)))
     limit = np.uint32((1 << 32 >> rarity) - 1)
     room = min(TASK, (4 * TASK >> rarity) + 4096)
     bins, outside, bad = np.zeros(1 << 16 if half else BINS, np.int64), np.zeros(2, np.int64), np.zeros(1, np.int64)
@@ -86,8 +100,8 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
 
     def part(begin: int, end: int) -> Array:
         piece = flat(array, begin, min(end, size))
-        if not (piece.flags.writeable and piece.flags.aligned):  # Numba would compile the kernel once more for each
-            piece = piece.copy()
+        piece = piece.view() if piece.flags.aligned else piece.copy()
+        piece.flags.writeable = False  # as those of files are: Numba compiles the kernel once more for each kind
         return piece.view(np.uint16) if half else piece
 
     def count(begin: int, end: int, sums: Floats, products: Floats) -> tuple[Found, int]:
@@ -97,7 +111,7 @@ def scan(array: Array, null: Null, threads: int) -> Accumulated:
             np.zeros_like(bins), sums, products, np.zeros_like(outside), np.zeros_like(bad),
             np.empty(many, np.uint64), np.empty(many, np.int64),
         )  # fmt: skip
-        kept = look(here, end - begin, values, steps, begin, limit, found)
+        kept = look(here, end - begin, values, steps, first + begin, limit, found)
         for at, lag in enumerate(far.values(), len(near)):
             there = part(begin + lag, end + lag) if begin + lag < size else here[:0]
             products[at] = product(here, there, values)

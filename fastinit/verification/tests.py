@@ -9,9 +9,11 @@ import numpy as np
 
 from fastinit.core.arrays import Array, Floats
 from fastinit.distributions import Constant, Distribution
+from fastinit.verification import pvalues
 from fastinit.verification.null_distribution import BINS, Null
+from fastinit.verification.pieces import Pieces
 from fastinit.verification.report import Result, Summary
-from fastinit.verification.scan import TASK, Accumulated, flat, scan
+from fastinit.verification.scan import TASK, Accumulated, scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,18 +45,18 @@ class Evidence:
         self.skipped.append((name, reason))
 
 
-def all_equal(array: Array, distribution: Distribution, evidence: Evidence) -> None:
+def all_equal(array: Pieces, distribution: Distribution, evidence: Evidence) -> None:
     """Test whether every element is the constant."""
     from fastinit.sampling.lowering import lower_constant
 
     assert isinstance(distribution, Constant)
     value, wrong = lower_constant(distribution, array.dtype), 0
     for begin in range(0, array.size, TASK):
-        wrong += int(np.count_nonzero(~(flat(array, begin, min(begin + TASK, array.size)) == value)))
+        wrong += int(np.count_nonzero(~(array.flat(begin, min(begin + TASK, array.size)) == value)))
     evidence.add("equal", wrong, 0.0 if wrong else 1.0, f"{wrong} elements differ from {value}" if wrong else "")
 
 
-def look(array: Array, null: Null, distribution: Distribution, threads: int, evidence: Evidence) -> Summary:
+def look(array: Pieces, null: Null, distribution: Distribution, threads: int, evidence: Evidence) -> Summary:
     """Make all tests of an array of draws."""
     accumulated = scan(array, null, threads)
     evidence.add("finite", accumulated.bad, 0.0 if accumulated.bad else 1.0)
@@ -77,17 +79,6 @@ def look(array: Array, null: Null, distribution: Distribution, threads: int, evi
     )
 
 
-def _two_sided(z: float, skewness: float) -> float:
-    """Return P beyond z on either side, of a Pearson type III distribution: mean 0, variance 1 and this skewness."""
-    from scipy import special, stats
-
-    if not math.isfinite(z):
-        return 0.0
-    if abs(skewness) < 1e-4:
-        return float(2 * special.ndtr(-abs(z)))
-    return float(2 * min(stats.pearson3.sf(z, skewness), stats.pearson3.cdf(z, skewness)))
-
-
 def _standard_error(
     evidence: Evidence, name: str, total: float, size: int, mean: float, second: float, third: float
 ) -> None:
@@ -99,18 +90,16 @@ def _standard_error(
         evidence.skip(name, f"needs {math.ceil(needed)} elements")
         return
     z = (total / size - mean) / math.sqrt(variance / size)
-    evidence.add(name, z, _two_sided(z, skewness))
+    evidence.add(name, z, pvalues.two_sided(z, skewness))
 
 
 def _kolmogorov(
-    array: Array, null: Null, distribution: Distribution, accumulated: Accumulated, evidence: Evidence
+    array: Pieces, null: Null, distribution: Distribution, accumulated: Accumulated, evidence: Evidence
 ) -> None:
     """Make the test of Kolmogorov and Smirnov: the largest distance between the distribution functions."""
-    from scipy import stats
-
     size = int(accumulated.counts.sum())
     if null.values is None and array.size <= SAMPLE:
-        x = np.sort(flat(array, 0, array.size))
+        x = np.sort(array.flat(0, array.size))
         x = x[np.isfinite(x)]
         exact = x.astype(np.float64)
         with np.errstate(over="ignore"):
@@ -123,7 +112,7 @@ def _kolmogorov(
         here = np.cumsum(accumulated.counts) / size
         distance = float(abs(here - null.cdf[1:]).max())
         name = "exact" if null.values is not None else f"at {BINS - 1} edges"
-    evidence.add("Kolmogorov-Smirnov", distance, stats.kstwo.sf(distance, size), name)
+    evidence.add("Kolmogorov-Smirnov", distance, pvalues.kolmogorov(distance, size), name)
 
 
 def _groups(null: Null, size: int) -> NDArray[np.intp]:
@@ -151,15 +140,13 @@ def _groups(null: Null, size: int) -> NDArray[np.intp]:
 
 def _chi_square(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
     """Make Pearson's test."""
-    from scipy import stats
-
     starts = _groups(null, size)
     if len(starts) < 8:
         evidence.skip("chi-square", f"needs {round(8 * 4 * LEAST_EXPECTED)} elements, and values that differ")
         return
     expected, seen = np.add.reduceat(null.mass, starts) * size, np.add.reduceat(counts, starts)
     statistic = float(((seen - expected) ** 2 / expected).sum())
-    evidence.add("chi-square", statistic, stats.chi2.sf(statistic, len(starts) - 1), f"{len(starts)} groups")
+    evidence.add("chi-square", statistic, pvalues.chi_square(statistic, len(starts) - 1), f"{len(starts)} groups")
 
 
 def _tails(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
@@ -191,12 +178,10 @@ def _moments(null: Null, sums: Floats, size: int, evidence: Evidence) -> None:
 
 def _beyond(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
     """Make the tests of the numbers of elements far out."""
-    from scipy import stats
-
     for sigmas, bins in null.beyond.items():
         name = f"beyond {sigmas:g} sigma"
         seen, expected = int(counts[bins].sum()), float(null.mass[bins].sum()) * size
-        pvalue = 2 * min(stats.poisson.cdf(seen, expected), stats.poisson.sf(seen - 1, expected))
+        pvalue = 2 * min(pvalues.at_most(seen, expected), pvalues.at_least(seen, expected))
         evidence.add(name, seen, pvalue, f"expected {expected:.4g}")
 
 
@@ -210,50 +195,60 @@ def _correlations(null: Null, accumulated: Accumulated, evidence: Evidence) -> N
             evidence.skip(name, f"needs {math.ceil(excess / MOST_EXCESS)} pairs")
         else:
             z = total / math.sqrt(pairs)
-            evidence.add(name, z, _two_sided(z, skewness / math.sqrt(pairs)))
+            evidence.add(name, z, pvalues.two_sided(z, skewness / math.sqrt(pairs)))
 
 
-def _lines(array: Array, distribution: Distribution, null: Null, evidence: Evidence) -> Floats:
+def _lines(array: Pieces, distribution: Distribution, null: Null, evidence: Evidence) -> Floats:
     """Test the largest correlation between rows, and between columns; return the matrix of some rows."""
-    from scipy import special, stats
-
     matrix = np.zeros((0, 0))
     for name in ("columns", "rows"):
         if array.ndim < 2:
             evidence.skip(name, "needs two axes")
             continue
-        lines, along = array.shape[0], array.size // array.shape[0]
-        if name == "columns":
-            lines, along = array.shape[-1], array.size // array.shape[-1]
+        lines = array.shape[-1 if name == "columns" else 0]
+        along = array.size // lines
         if lines < 2 or along < 64:
             evidence.skip(name, "needs 2 of 64 elements")
             continue
         if null.mass.max() > 0.25:
             evidence.skip(name, "the distribution has too few values")
             continue
-        some = np.linspace(0, lines - 1, min(lines, LINES)).astype(np.int64)[:, None]
-        other = np.linspace(0, along - 1, min(along, ALONG)).astype(np.int64)[None, :]
-        x = (
-            array[(some, *np.unravel_index(other, array.shape[1:]))]
-            if name == "rows"
-            else array[(*np.unravel_index(other, array.shape[:-1]), some)]
-        )
-        real = x.astype(np.float64)
-        scores = np.where(
-            np.isfinite(real), special.ndtri(np.clip(_middle(real, x.dtype, distribution, null), 1e-300, 1)), 0
-        )
-        scores = np.clip(scores, -9, 9)
-        scores -= scores.mean(axis=1, keepdims=True)
-        norms = np.sqrt((scores**2).sum(axis=1, keepdims=True))
-        unit = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
-        matrix = unit @ unit.T
-        pairs = np.triu_indices(len(matrix), 1)
-        r = min(1.0, float(abs(matrix[pairs]).max()))
-        freedom = scores.shape[1] - 2
+        x = _some_lines(array, name == "columns", lines, along)
+        matrix = _matrix(x, distribution, null)
+        pairs = len(matrix) * (len(matrix) - 1) // 2
+        r = min(1.0, float(abs(np.tril(matrix, -1)).max()))
+        freedom = x.shape[1] - 2
         t = r * math.sqrt(freedom / max(1 - r * r, 1e-300))
-        evidence.add(
-            name, r, len(pairs[0]) * 2 * stats.t.sf(t, freedom), f"{len(matrix)} {name}, {freedom + 2} elements each"
-        )
+        detail = f"{len(matrix)} {name}, {freedom + 2} elements each"
+        evidence.add(name, r, pairs * 2 * pvalues.student(t, freedom), detail)
+    return matrix
+
+
+def _some_lines(array: Pieces, columns: bool, lines: int, along: int) -> Array:
+    """Return some of the rows or columns, and of each the same elements, in the order that the memory prefers."""
+    some = np.linspace(0, lines - 1, min(lines, LINES)).astype(np.int64)
+    other = np.linspace(0, along - 1, min(along, ALONG)).astype(np.int64)
+    if columns:
+        places = np.unravel_index(other, array.shape[:-1])
+        return array.take([*(place[:, None] for place in places), some[None, :]]).T
+    places = np.unravel_index(other, array.shape[1:])
+    return array.take([some[:, None], *(place[None, :] for place in places)])
+
+
+def _matrix(x: Array, distribution: Distribution, null: Null) -> Floats:
+    """Return the correlations of lines, in normal scores."""
+    from scipy.special import ndtri
+
+    from fastinit.kernels.accumulators import products
+
+    real = np.ascontiguousarray(x, np.float64)
+    chances = np.clip(_middle(real, x.dtype, distribution, null), 1e-300, 1)
+    scores = np.clip(np.where(np.isfinite(real), ndtri(chances), 0), -9, 9)
+    scores -= scores.mean(axis=1, keepdims=True)
+    norms = np.sqrt((scores**2).sum(axis=1, keepdims=True))
+    unit = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+    matrix = np.empty((len(unit), len(unit)))
+    products(unit, matrix)
     return matrix
 
 
@@ -267,20 +262,18 @@ def _middle(x: Floats, dtype: np.dtype[Any], distribution: Distribution, null: N
     return distribution.cdf(x)
 
 
-def _sample(array: Array) -> Array:
+def _sample(array: Pieces) -> Array:
     """Return some runs of elements, or all of a small array."""
     if array.size <= SAMPLE:
-        return flat(array, 0, array.size)
+        return array.flat(0, array.size)
     runs = 16
     length = SAMPLE // runs
     starts = np.linspace(0, array.size - length, runs).astype(np.int64).tolist()
-    return np.concatenate([flat(array, start, start + length) for start in starts])
+    return np.concatenate([array.flat(start, start + length) for start in starts])
 
 
-def _grain(array: Array, null: Null, evidence: Evidence) -> None:
+def _grain(array: Pieces, null: Null, evidence: Evidence) -> None:
     """Test whether values were made from too few random bits."""
-    from scipy import stats
-
     if null.values is not None:
         return  # every value has its bin in the other tests
     if array.size < 1 << 12:
@@ -299,7 +292,7 @@ def _grain(array: Array, null: Null, evidence: Evidence) -> None:
         seen = int((counts * (counts - 1) // 2).sum())
         expected = x.size * (x.size - 1) / 2 * (2.0**-23 + null.twins)
         detail = f"equal pairs, of 23 bits {expected:.4g}"
-    evidence.add("grain", seen, stats.poisson.sf(seen - 1, expected), detail)
+    evidence.add("grain", seen, pvalues.at_least(seen, expected), detail)
 
 
 def _repeats(size: int, null: Null, accumulated: Accumulated, evidence: Evidence) -> None:
@@ -313,11 +306,11 @@ def _repeats(size: int, null: Null, accumulated: Accumulated, evidence: Evidence
     if chance > 1e-15:
         evidence.skip("repeats", "the distribution has too few values")
         return
-    order = np.argsort(accumulated.fingerprints, kind="stable")
-    fingerprints, places = accumulated.fingerprints[order], accumulated.places[order]
+    fingerprints = np.sort(accumulated.fingerprints)
     same = np.flatnonzero(fingerprints[1:] == fingerprints[:-1])
     detail = ""
     if same.size:
+        places = accumulated.places[np.argsort(accumulated.fingerprints, kind="stable")]  # slow, and rarely needed
         first, second = np.sort([places[same], places[same + 1]], axis=0)
         at = second.argmin()
         detail = f"elements from {second[at]} on repeat those from {first[at]} on"

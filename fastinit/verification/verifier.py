@@ -16,6 +16,7 @@ from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.threads import thread_count
 from fastinit.verification.null_distribution import null_of
+from fastinit.verification.pieces import Pieces
 from fastinit.verification.report import Report, Summary, holm
 from fastinit.verification.tests import Evidence, all_equal, look
 
@@ -91,12 +92,22 @@ def verify(
     >>> [result.name for result in fi.verify(1.03 * w, fi.he_normal()).results if not result.passed][:2]
     ['Kolmogorov-Smirnov', 'chi-square']
     """
+    rate, threads = check_rate(alpha), thread_count(threads)
+    values = as_array(array)
+    distribution = distribution_of(init_or_distribution, _whole(values.shape, global_shape))
+    return verify_pieces(Pieces((values,)), distribution, rate, threads)
+
+
+def check_rate(alpha: float) -> float:
+    """Return a family-wise error rate, checked."""
     rate = check_real("alpha", alpha)
     if not 0 < rate < 1:
         raise ValueError(f"alpha must be in (0, 1), got {quoted(alpha)}")
-    threads = thread_count(threads)
-    values = as_array(array)
-    distribution = distribution_of(init_or_distribution, _whole(values.shape, global_shape))
+    return rate
+
+
+def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threads: int) -> Report:
+    """`verify` an array, or the pieces of one, at a rate and on a number of threads that are checked."""
     if not (values.dtype.name in FLOATS or (values.dtype.kind in "iub" and isinstance(distribution, Constant))):
         raise TypeError(
             f"array must be of {', '.join(FLOATS)}, or for a constant also of integers or booleans, got dtype "
@@ -158,7 +169,7 @@ def _whole(shape: tuple[int, ...], global_shape: Sequence[int] | None) -> tuple[
 
 
 def _judged(
-    evidence: Evidence, alpha: float, array: Array, distribution: Distribution, summary: Summary | None
+    evidence: Evidence, alpha: float, array: Pieces, distribution: Distribution, summary: Summary | None
 ) -> Report:
     """Return the report, with Holm's verdicts."""
     stand = holm([result.pvalue for result in evidence.made], alpha)
