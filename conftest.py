@@ -2,4 +2,9 @@
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("torch") else ["fastinit/torch/*"]
+_ADAPTERS = {
+    "torch": ["fastinit/torch/*"],
+    "dask": ["fastinit/dask.py"],
+    "zarr": ["fastinit/zarr.py", "fastinit/io/zarr_*"],
+}
+collect_ignore_glob = [glob for package, globs in _ADAPTERS.items() if not find_spec(package) for glob in globs]
