@@ -15,6 +15,7 @@ from fastinit.core.text import printable, quoted
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.threads import thread_count
+from fastinit.verification.blocks import in_blocks, mapped
 from fastinit.verification.null_distribution import null_of
 from fastinit.verification.report import Report, Summary, holm
 from fastinit.verification.tests import Evidence, all_equal, look
@@ -57,7 +58,8 @@ def verify(
     array
         A NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides and size, memory-mapped ones
         too; a torch tensor on the CPU, or anything else that NumPy makes one of these from without a copy. It is
-        read in pieces. A `Constant` may also be checked in integers and booleans.
+        read in pieces. A lazy array of dask's, or one of zarr's, is computed or read block by block, each once; one of
+        more than 256 MiB goes to a temporary file, in the folder that ``TMPDIR`` chooses, and not to memory. A `Constant` may also be checked in integers and booleans.
     init_or_distribution
         The array's supposed content: an initializer, or the distribution of its elements.
     alpha
@@ -142,6 +144,8 @@ def as_array(array: Any) -> Array:
         return np.asarray(array)  # of a memory-mapped one a plain view
     if is_torch(array):
         return torch_memory("array", array)
+    if in_blocks(array):
+        return mapped(array)
     if not (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         raise TypeError(f"array must be an array, got {type(array).__name__}")
     return np.asarray(array)
