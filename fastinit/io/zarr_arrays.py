@@ -120,7 +120,7 @@ def fill_opened(
             with lock:
                 kept[0] += part.nbytes
         else:
-            array[region] = stored
+            _write(array, region, stored, boxes.numbers(k))
         return part.nbytes
 
     run_reported(task, boxes.count, math.prod(shape) * dtype.itemsize, many, progress)
@@ -135,6 +135,17 @@ def _is_there(array: Any, region: tuple[slice, ...], expected: Array) -> bool:
         return False
     wanted = np.ascontiguousarray(expected)
     return found.shape == wanted.shape and bool((found.view(np.uint8) == wanted.view(np.uint8)).all())
+
+
+def _write(array: Any, region: tuple[slice, ...], stored: Array, numbers: Sizes) -> None:
+    """Write a whole chunk or shard, whatever is there: zarr reads a shard that it writes to, which may be damaged."""
+    try:
+        array[region] = stored
+    except Exception:  # of any codec or checksum
+        from zarr.core.sync import sync
+
+        sync(array.store.delete((array.store_path / array.metadata.encode_chunk_key(numbers)).path))
+        array[region] = stored
 
 
 @dataclass(frozen=True)
@@ -154,10 +165,13 @@ class _Boxes:
         """Return how many there are."""
         return math.prod(self.grid)
 
+    def numbers(self, k: int) -> Sizes:
+        """Return the place in the grid of the box of this number."""
+        return tuple(int(number) for number in np.unravel_index(k, self.grid)) if self.grid else ()
+
     def __getitem__(self, k: int) -> tuple[Sizes, Sizes]:
-        """Return the box of this number."""
-        numbers = np.unravel_index(k, self.grid) if self.grid else ()
-        offset = tuple(int(number) * step for number, step in zip(numbers, self.step, strict=True))
+        """Return offset and sizes of the box of this number."""
+        offset = tuple(number * step for number, step in zip(self.numbers(k), self.step, strict=True))
         ends = zip(offset, self.step, self.shape, strict=True)
         return offset, tuple(min(step, size - at) for at, step, size in ends)
 

@@ -45,7 +45,7 @@ def mapped(array: Any) -> Array:
     if any(math.isnan(size) for size in shape):
         raise ValueError("array must have a known shape: call its compute_chunk_sizes()")
     out = _memory(shape, dtype)
-    for region in groups(steps, dtype.itemsize):
+    for region in groups(steps, dtype.itemsize, GROUP_BYTES):
         piece = array[region]
         out[region] = piece if isinstance(piece, np.ndarray | np.generic) else piece.compute()
     return _patterns_of_bfloat16(array, out)
@@ -68,7 +68,7 @@ def _memory(shape: Sizes, dtype: np.dtype[Any]) -> Array:
         return np.asarray(np.memmap(file, np.uint8, "r+", shape=size).view(dtype).reshape(shape))
 
 
-def groups(steps: Sequence[Sizes], itemsize: int, most: int = GROUP_BYTES) -> Iterator[Region]:
+def groups(steps: Sequence[Sizes], itemsize: int, most: int) -> Iterator[Region]:
     """Yield regions that hold whole blocks, as many as fit in ``most`` bytes, and cover the array once in C order.
 
     Parameters
@@ -80,7 +80,7 @@ def groups(steps: Sequence[Sizes], itemsize: int, most: int = GROUP_BYTES) -> It
 
     Examples
     --------
-    >>> [region[0] for region in groups([(4, 4, 2), (3,)], 1, most=24)]
+    >>> [region[0] for region in groups([(4, 4, 2), (3,)], itemsize=1, most=24)]
     [slice(0, 8, None), slice(8, 10, None)]
     """
     rooms = _rooms(steps, itemsize, most)
@@ -93,7 +93,7 @@ def _rooms(steps: Sequence[Sizes], itemsize: int, most: int) -> list[int]:
     blocks = [max(axis, default=0) for axis in steps]  # the largest along every axis
     for k in reversed(range(len(steps))):
         rooms[k] = left // max(1, math.prod(blocks[:k]))
-        left //= max(1, min(rooms[k], sum(steps[k])))
+        left //= max(1, min(max(rooms[k], blocks[k]), sum(steps[k])))
     return rooms
 
 
@@ -114,7 +114,8 @@ def _steps(array: Any) -> list[Sizes]:
         return list(array.chunks)
     steps = array.shards or array.chunks
     return [
-        tuple(min(step, size - at) for at in range(0, size, step)) for step, size in zip(steps, array.shape, strict=True)
+        tuple(min(step, size - at) for at in range(0, size, step))
+        for step, size in zip(steps, array.shape, strict=True)
     ]
 
 

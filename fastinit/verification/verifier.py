@@ -59,7 +59,8 @@ def verify(
         A NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides and size, memory-mapped ones
         too; a torch tensor on the CPU, or anything else that NumPy makes one of these from without a copy. It is
         read in pieces. A lazy array of dask's, or one of zarr's, is computed or read block by block, each once; one of
-        more than 256 MiB goes to a temporary file, in the folder that ``TMPDIR`` chooses, and not to memory. A `Constant` may also be checked in integers and booleans.
+        more than 256 MiB goes to a temporary file, in the folder that ``TMPDIR`` chooses, and not to memory. A
+        `Constant` may also be checked in integers and booleans.
     init_or_distribution
         The array's supposed content: an initializer, or the distribution of its elements.
     alpha
