@@ -73,7 +73,7 @@ def equality(side: int, most: int = SLAB_BYTES) -> dict[str, float]:
     found, known = {}, {}
     for axis in (0, 1):
         known.update({slab: expected(side, slab) for slab in slabs(side, axis, most)})
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
         for chunks in chunkings(side):
             lazy = fastinit.dask.array((side, side), INIT, seed=0, name="w", chunks=chunks)
             axis = 0 if chunks[0] <= chunks[1] else 1
