@@ -241,6 +241,23 @@ def test_verify_looks_at_a_lazy_array_in_blocks(chunks: Any, dtype: str, monkeyp
     assert fi.verify(lazy * 1.05, fi.he_normal()).rejected  # the negative control
 
 
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda x: x.astype("int32"), TypeError, "got dtype int32"),
+        (lambda x: x[x > 0], ValueError, "array must have a known shape"),
+        (lambda x: x[0], ValueError, "fan"),
+    ],
+)
+def test_verify_refuses_before_it_computes(make: Any, kind: type[Exception], message: str) -> None:
+    def never(block: Any) -> Any:
+        raise AssertionError("computed")
+
+    lazy = pair()[0].map_blocks(never, dtype=np.float32, meta=np.empty((0, 0), np.float32))
+    with pytest.raises(kind, match=message):
+        fi.verify(make(lazy), fi.he_normal())
+
+
 def test_verify_says_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

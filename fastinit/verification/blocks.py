@@ -30,6 +30,20 @@ def in_blocks(array: Any) -> bool:
     return _is(array, "dask.array", "Array") or _is(array, "zarr", "Array") or _is_lazy_xarray(array)
 
 
+def outline(array: Any) -> Array:
+    """Return an array of a lazy array's shape and dtype, without its elements and without memory of their size.
+
+    Raises
+    ------
+    ValueError
+        If dask does not know the shape.
+    """
+    if any(math.isnan(size) for size in array.shape):
+        raise ValueError("array must have a known shape, got one of dask's without: call its compute_chunk_sizes()")
+    shape, dtype = tuple(array.shape), np.dtype(array.dtype)
+    return np.broadcast_to(_patterns_of_bfloat16(array, np.zeros((), dtype)), shape)
+
+
 def mapped(array: Any) -> Array:
     """Return a lazy array's elements in memory: of a small one in memory, else in a temporary file, which has no name.
 
@@ -37,13 +51,9 @@ def mapped(array: Any) -> Array:
     ------
     OSError
         If the temporary folder, which ``TMPDIR`` chooses, has no room for it.
-    ValueError
-        If dask does not know the array's shape.
     """
     array = array.data if _is_lazy_xarray(array) else array
     shape, dtype, steps = tuple(array.shape), np.dtype(array.dtype), _steps(array)
-    if any(math.isnan(size) for size in shape):
-        raise ValueError("array must have a known shape: call its compute_chunk_sizes()")
     out = _memory(shape, dtype)
     for region in groups(steps, dtype.itemsize, GROUP_BYTES):
         piece = array[region]

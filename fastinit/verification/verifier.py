@@ -15,7 +15,7 @@ from fastinit.core.text import printable, quoted
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.threads import thread_count
-from fastinit.verification.blocks import in_blocks, mapped
+from fastinit.verification.blocks import in_blocks, mapped, outline
 from fastinit.verification.null_distribution import null_of
 from fastinit.verification.report import Report, Summary, holm
 from fastinit.verification.tests import Evidence, all_equal, look
@@ -98,7 +98,8 @@ def verify(
     if not 0 < rate < 1:
         raise ValueError(f"alpha must be in (0, 1), got {quoted(alpha)}")
     threads = thread_count(threads)
-    values = as_array(array)
+    lazy = in_blocks(array)
+    values = outline(array) if lazy else as_array(array)
     distribution = distribution_of(init_or_distribution, _whole(values.shape, global_shape))
     if not (values.dtype.name in FLOATS or (values.dtype.kind in "iub" and isinstance(distribution, Constant))):
         raise TypeError(
@@ -110,6 +111,8 @@ def verify(
     evidence = Evidence()
     summary = None
     null = None if isinstance(distribution, Constant) else null_of(distribution, values.dtype)
+    if lazy:  # after everything that can be refused
+        values = mapped(array)
     if values.size == 0:
         evidence.skip("all", "there are no elements")
     elif null is None or isinstance(null, Constant):
