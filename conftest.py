@@ -2,4 +2,10 @@
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [f"fastinit/{name}/*" for name in ("jax", "torch") if not find_spec(name)]
+_ADAPTERS = {
+    "torch": ["fastinit/torch/*"],
+    "jax": ["fastinit/jax/*"],
+    "dask": ["fastinit/dask.py"],
+    "zarr": ["fastinit/zarr.py", "fastinit/io/zarr_*"],
+}
+collect_ignore_glob = [glob for package, globs in _ADAPTERS.items() if not find_spec(package) for glob in globs]

@@ -22,7 +22,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
-autodoc_mock_imports = ["jax", "torch"]  # the reference is the same where it is not installed
+autodoc_mock_imports = ["dask", "jax", "torch"]  # the reference is the same where they are not installed
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc's sections describe the parameters
 numpydoc_show_class_members = False

@@ -252,3 +252,16 @@ def test_a_tiny_run_of_the_disk(tmp_path: Path) -> None:
     assert {"dd from /dev/zero", "mapping", "page cache", "direct"} <= found.keys()
     assert all(speed > 0 for speeds in found.values() for speed in speeds)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_tiny_run_of_dask_arrays(tmp_path: Path) -> None:
+    """Its slabs are compared there, with another seed as the negative control."""
+    for package in ("dask", "distributed"):
+        pytest.importorskip(package, reason=f"needs {package}")
+    kept = tmp_path / "kept.json"
+    command = [sys.executable, "-m", "bench.dask_arrays", "--tiny", "--json", str(kept)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(kept.read_text())
+    assert len(found["seconds of equal slabs on 2 processes, by chunks"]) == 7
+    assert set(found["graphs of 100 chunks"]) >= {"fastinit.dask: bytes", "dask.array.zeros: bytes"}

@@ -32,6 +32,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TEXTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *EXAMPLES]
+OPTIONAL = ("torch", "transformers", "jax", "flax", "zarr", "dask", "xarray", "ray", "pyspark")
+NEEDS = {"dask": ("dask", "zarr", "xarray")}  # pages about several libraries
 VECTORS = json.loads((DOCS / "vectors.json").read_text())
 # What leaves the machine or the folder, takes minutes, or needs another device says so: <!-- not run: why -->
 FENCE = re.compile(
@@ -80,6 +82,8 @@ def run_block(block: Block, names: dict[str, Any], place: str) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run in order, in an empty folder, and print what stands below them."""
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package, reason=f"needs {package}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     names: dict[str, Any] = {"__name__": "page"}
@@ -87,7 +91,7 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
         try:
             found = run_block(block, names, page.name)
         except ModuleNotFoundError as error:
-            if error.name not in ("torch", "transformers", "jax", "flax", "zarr", "dask"):
+            if error.name not in OPTIONAL:
                 raise
             if not number and page.stem == error.name:  # a page about one library
                 pytest.skip(f"needs {error.name}")
@@ -114,7 +118,12 @@ def test_an_example_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(path)])
-    runpy.run_path(str(path), run_name="__main__")
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except ModuleNotFoundError as error:
+        if error.name not in OPTIONAL:
+            raise
+        pytest.skip(f"needs {error.name}")
     assert capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers import ROOT, printed
 
-OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "matplotlib", "jax", "cupy"}
+OPTIONAL = {"rich", "click", "torch", "safetensors", "tomli", "dask", "zarr", "matplotlib", "jax", "cupy"}
 
 
 def test_an_import_is_light() -> None:

@@ -15,7 +15,8 @@ from fastinit.core.text import printable, quoted
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.threads import thread_count
-from fastinit.verification.null_distribution import null_of
+from fastinit.verification.blocks import in_blocks, mapped, outline
+from fastinit.verification.null_distribution import Null, null_of
 from fastinit.verification.pieces import Pieces
 from fastinit.verification.report import Report, Summary, holm
 from fastinit.verification.tests import Evidence, all_equal, look
@@ -58,7 +59,9 @@ def verify(
     array
         A NumPy array of float16, bfloat16 (ml_dtypes), float32 or float64, of any strides and size, memory-mapped ones
         too; a torch tensor on the CPU, or anything else that NumPy makes one of these from without a copy. It is
-        read in pieces. A `Constant` may also be checked in integers and booleans.
+        read in pieces. A lazy array of dask's, or one of zarr's, is computed or read block by block, each once; one of
+        more than 256 MiB goes to a temporary file, in the folder that ``TMPDIR`` chooses, and not to memory. A
+        `Constant` may also be checked in integers and booleans.
     init_or_distribution
         The array's supposed content: an initializer, or the distribution of its elements.
     alpha
@@ -93,8 +96,12 @@ def verify(
     ['Kolmogorov-Smirnov', 'chi-square']
     """
     rate, threads = check_rate(alpha), thread_count(threads)
-    values = as_array(array)
+    lazy = in_blocks(array)
+    values = outline(array) if lazy else as_array(array)
     distribution = distribution_of(init_or_distribution, _whole(values.shape, global_shape))
+    if lazy:  # computed after everything that can be refused
+        _null(values, distribution)
+        values = mapped(array)
     return verify_pieces(Pieces((values,)), distribution, rate, threads)
 
 
@@ -108,16 +115,9 @@ def check_rate(alpha: float) -> float:
 
 def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threads: int) -> Report:
     """`verify` an array, or the pieces of one, at a rate and on a number of threads that are checked."""
-    if not (values.dtype.name in FLOATS or (values.dtype.kind in "iub" and isinstance(distribution, Constant))):
-        raise TypeError(
-            f"array must be of {', '.join(FLOATS)}, or for a constant also of integers or booleans, got dtype "
-            f"{printable(str(values.dtype))}"
-        )
-    if not values.dtype.isnative:
-        raise TypeError(f"array must be in native byte order, got dtype {printable(str(values.dtype))}")
+    null = _null(values, distribution)
     evidence = Evidence()
     summary = None
-    null = None if isinstance(distribution, Constant) else null_of(distribution, values.dtype)
     if values.size == 0:
         evidence.skip("all", "there are no elements")
     elif null is None or isinstance(null, Constant):
@@ -125,6 +125,18 @@ def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threa
     else:
         summary = look(values, null, distribution, threads, evidence)
     return _judged(evidence, rate, values, distribution, summary)
+
+
+def _null(values: Array | Pieces, distribution: Distribution) -> Null | Constant | None:
+    """Return what elements of this dtype would be, None for a constant; or refuse the dtype."""
+    if not (values.dtype.name in FLOATS or (values.dtype.kind in "iub" and isinstance(distribution, Constant))):
+        raise TypeError(
+            f"array must be of {', '.join(FLOATS)}, or for a constant also of integers or booleans, got dtype "
+            f"{printable(str(values.dtype))}"
+        )
+    if not values.dtype.isnative:
+        raise TypeError(f"array must be in native byte order, got dtype {printable(str(values.dtype))}")
+    return None if isinstance(distribution, Constant) else null_of(distribution, values.dtype)
 
 
 def distribution_of(init_or_distribution: Initializer | Distribution, shape: Sequence[int]) -> Distribution:
@@ -153,6 +165,8 @@ def as_array(array: Any) -> Array:
         return np.asarray(array)  # of a memory-mapped one a plain view
     if is_torch(array):
         return torch_memory("array", array)
+    if in_blocks(array):
+        return mapped(array)
     if not (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         raise TypeError(f"array must be an array, got {type(array).__name__}")
     return np.asarray(array)
