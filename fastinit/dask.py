@@ -1,7 +1,7 @@
 """fastinit for dask: arrays that are drawn where their chunks are needed.
 
-A room on top of all others, and the only one that imports dask. A chunk's values depend on its place in the whole array
-alone, so that the graph holds one function, and the chunks' places follow from their sizes.
+Only the command line may import this room, and it alone imports dask. A chunk's values depend on its place in the
+whole array alone, so that the graph holds one function, and the chunks' places follow from their sizes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """fastinit for zarr: arrays on disk or in any other store, filled chunk by chunk in parallel.
 
-A room on top of all others. The work is that of `fastinit.io`'s modules of zarr, which the command line uses too; zarr
-is imported when a function is called.
+Only the command line may import this room. The work is that of `fastinit.io`'s modules of zarr, which the command line
+uses too; zarr is imported when a function is called.
 """
 
 from fastinit.io.zarr_arrays import fill_zarr as fill
