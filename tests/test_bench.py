@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import disk, quality, report
+from bench import disk, quality, regions, report
 from bench.conftest import TINY
 from bench.contenders import (
     CONTENDERS,
@@ -242,3 +242,15 @@ def test_a_tiny_run_of_the_disk(tmp_path: Path) -> None:
     assert {"dd from /dev/zero", "mapping", "page cache", "direct"} <= found.keys()
     assert all(speed > 0 for speeds in found.values() for speed in speeds)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_tiny_run_of_the_regions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every layout, whose values are compared there."""
+    monkeypatch.setattr(sys, "argv", ["regions", "--tiny"])
+    regions.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0][2:] for line in lines[2:]] == list(regions.layouts(1 << 16))
+    layout = regions.layouts(1 << 16)["rows of 13, odd"]
+    out = np.zeros(layout.shape, np.float32)
+    with pytest.raises(AssertionError, match="element"):
+        layout.check(out, regions.INITS["normal"])
