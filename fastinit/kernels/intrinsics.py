@@ -159,10 +159,6 @@ def _uint64_lanes(_: Any) -> Any:
     return Lanes(types.uint64, BLOCKS)
 
 
-def _iota(builder: Any, first: Any) -> Any:
-    return builder.add(fit(builder, first, _LANES), ir.Constant(_LANES, list(range(BLOCKS))))
-
-
 def _weave(builder: Any, x: Any, y: Any) -> Any:
     kind = ir.VectorType(INT, 2 * x.type.count)
     places = (at for k in range(0, kind.count, 2) for at in (k, kind.count + k))
@@ -182,7 +178,6 @@ def _every_other(first: int) -> Any:
 
 
 broadcast = operation(lambda builder, x: fit(builder, x, _LANES), _uint64_lanes)  # one uint64 in `BLOCKS` lanes
-iota = operation(_iota, _uint64_lanes)  # (first): first, first + 1, ... in `BLOCKS` lanes
 widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint32 lanes as uint64
 # the low halves of uint64 lanes, x0 y0 x1 y1 ..., as uint32; and two neighbours of those as a uint64, low half first
 weave = operation(_weave, lambda kind: Lanes(types.uint32, 2 * kind.count))
@@ -220,6 +215,24 @@ def _copy(builder: Any, to: Any, source: Any, size: Any) -> None:
     builder.call(memcpy, [*pointers, size, ir.Constant(BIT, 0)])
 
 
+def _count_up(builder: Any, to: Any, first: Any) -> None:
+    eight = ir.VectorType(LONG, 8)
+    _store(builder, to, builder.add(fit(builder, first, eight), ir.Constant(eight, list(range(8)))))
+
+
+def _transpose(builder: Any, to: Any, source: Any, starts: Any, unit: Any) -> None:
+    size = unit.type.width // 8
+    rows = []
+    for row in range(64 // size):
+        start = _load(builder, builder.add(starts, LONG(4 * row)), INT)
+        place = builder.add(source, builder.mul(builder.sext(start, LONG), LONG(size)))
+        rows.append(_load(builder, place, ir.VectorType(unit.type, 4)))
+    while len(rows) > 1:  # the bit of a row's number that is woven in last is the lowest of its place
+        half = len(rows) // 2
+        rows = [_interleave(builder, rows[k], rows[k + half]) for k in range(half)]
+    _store(builder, to, rows[0])
+
+
 def _put(builder: Any, to: Any, *values: Any) -> None:
     kind, count = values[0].type, len(values)
     width = {_IR_REAL[32]: 32, _IR_REAL[64]: 64}.get(kind) or kind.width
@@ -242,7 +255,7 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
     )
 
 
-load_places = _load_many(types.uint32, INT, BLOCKS)
+load_places, load_lanes = _load_many(types.uint32, INT, BLOCKS), _load_many(types.uint64, LONG, BLOCKS)
 load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
 store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
 store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches, to a whole line
@@ -252,6 +265,13 @@ copy_line = operation(  # (to, source): one cache line past the caches, to its o
     ),
     _nothing,
 )
+copy_vector = operation(  # (to, source): 64 bytes, at any address
+    lambda builder, to, source: _store(builder, to, _load(builder, source, ir.VectorType(LONG, 8))) and None, _nothing
+)
+count_up = operation(_count_up, _nothing)  # (to, first): eight uint64, first, first + 1, ...
+# (to, source, starts, unit): 64 bytes of each of four columns, elements as wide as ``unit``. Row k's first one is number
+# starts[k], an int32, from the address ``source`` on
+transpose = operation(_transpose, _nothing)
 # (to, values): to a GPU's memory, at a multiple of all their bytes
 put_one = operation(lambda builder, to, a: _put(builder, to, a), _nothing, emulation.putter())
 put_two = operation(lambda builder, to, a, b: _put(builder, to, a, b), _nothing, emulation.putter())
