@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic, register_jitable
 
 from fastinit.kernels import emulation
@@ -157,6 +157,14 @@ _LANES = ir.VectorType(LONG, BLOCKS)
 
 def _uint64_lanes(_: Any) -> Any:
     return Lanes(types.uint64, BLOCKS)
+
+
+def _iota(context: Any) -> Any:
+    lanes = Lanes(types.uint64, BLOCKS)
+    return lanes(), lambda context, builder, signature, values: ir.Constant(_LANES, list(range(BLOCKS)))
+
+
+iota: Any = intrinsic(_iota)  # (): 0, 1, 2, ... in `BLOCKS` lanes
 
 
 def _weave(builder: Any, x: Any, y: Any) -> Any:
@@ -323,6 +331,29 @@ def _full_vectors(context: Any) -> Any:
 # (): let the calling function use the widest vectors there are. LLVM stops at 256 bits where it fears for the clock;
 # with 512 the rounds of Philox ran 1.7 times as fast
 full_vectors: Any = intrinsic(_full_vectors)
+
+
+def _call_rows(context: Any, code: Any, action: Any, plan: Any, *numbers: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        """Numba's own convention: addresses for the result and an exception come first, a tuple comes field by field."""
+        code, action, plan, *rest = values
+        fields = [builder.extract_value(plan, k) for k in range(len(plan.type.elements))]
+        result, error = cgutils.alloca_once(builder, LONG), cgutils.alloca_once(builder, BYTE.as_pointer())
+        given = [result, error, action, *fields, *rest]
+        kind = ir.FunctionType(INT, [value.type for value in given])
+        builder.call(builder.inttoptr(code, kind.as_pointer()), given)
+        return builder.load(result)
+
+    whole = types.int64
+    return whole(whole, whole, plan, *[whole] * len(numbers)), codegen
+
+
+@intrinsic
+def call_rows(context, code, action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):  # type: ignore[no-untyped-def]
+    """Call the kernel of rows, `fastinit.kernels.stores.rows_address`; the first argument is its address."""
+    return _call_rows(
+        context, code, action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns
+    )
 
 
 @register_jitable(forceinline=True)

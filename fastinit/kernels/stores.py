@@ -1,19 +1,32 @@
 """The stores of the CPU's kernels: from values in the cache to bytes in memory of any layout.
 
-A tile of long rows is stored run by run. Of another one, the rows' elements lie in whole Philox blocks, one row after
-the other, and `put_rows` brings them to their places.
+A tile of long rows is stored run by run, by the kernel that makes it. Everything else about rows, which blocks they take
+and where their elements go, is the same for all distributions: it is a kernel of its own, `rows_address`, which the others
+call by its address. So it is compiled once, and only for those who have such arrays.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.extending import register_jitable
 
-from fastinit.kernels.intrinsics import copy, copy_line, copy_vector, move, transpose
+from fastinit.kernels.cache import keep
+from fastinit.kernels.intrinsics import (
+    copy,
+    copy_line,
+    copy_vector,
+    count_up,
+    full_vectors,
+    move,
+    pointer,
+    transpose,
+)
 from fastinit.kernels.simd import BLOCKS, TARGET
 
 GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
@@ -22,6 +35,7 @@ SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple o
 TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: the work that is done once a tile must not show
 ROWS_TILE = 2 * SPAN  # of one that is made of rows; those that are packed fill half of it
 ROOM = ROWS_TILE + GROUP + LINE  # of a tile at most: two spans, or the rows of one, and what overshoots
+SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 4 + 2) + ROWS_TILE * 16 + BLOCKS * 24 + 4 * 8 + LINE
 LISTED = 8  # blocks that are listed at once
 
 # How a tile goes to memory: a run of one row; rows that follow each other in memory, packed; rows wherever they are;
@@ -50,40 +64,58 @@ class Plan(NamedTuple):
     down: int  # tiles along the rows
     tiles: int
     streaming: int  # 1: bypass the caches
+    rows_code: int  # `rows_address`, where a tile is not a run
 
 
-class Scratch(NamedTuple):
-    """The arrays of one task, which every tile uses again.
+LIST, PUT = 0, 1  # what the kernel of rows does
 
-    They are carved from one buffer and own nothing, and no pass slices them: an array that owns its memory costs two
-    atomic reference counts wherever it is passed or sliced, half a microsecond a tile in all.
-    """
+
+class Parts(NamedTuple):
+    """The addresses of what one task's memory is carved into."""
 
     values: Any
-    todo: Any  # places in a span that are out of bounds
-    starts: Any  # where in ``values`` each row of the tile begins
+    packed: Any  # the elements of a tile's rows, next to each other; or of some columns
+    lanes: Any  # uint64, 0, 1, 2, ...: what the lanes of a group of consecutive blocks add to its first one
+    elements: Any  # uint64: the indices in the tensor of some of ``todo``
+    blocks: Any  # int64: the blocks of the tile's rows
+    firsts: Any  # int64: the index in the tensor of each row's first element
+    places: Any  # int64: where in memory each column of the tile goes, relative to its row; or each row
     fresh: Any  # the next proposals for some of ``todo``
-    elements: Any  # the indices in the tensor of some of ``todo``
+    todo: Any  # int32: places in a span that are out of bounds
+    starts: Any  # int32: where in ``values`` each row of the tile begins
     encoded: Any  # 16-bit elements
-    lanes: Any  # 0, 1, 2, ...: what the lanes of a group of consecutive blocks add to its first one
-    blocks: Any  # the blocks of the tile's rows
-    firsts: Any  # the index in the tensor of each row's first element
-    places: Any  # where in memory each column of the tile goes, relative to its row; or each row
-    packed: Any  # bytes: the elements of a tile's rows, next to each other; or of some columns
-    pending: Any  # to stream: destination, source, number of lines; and the place for the next span
+    pending: Any  # int64, to stream: destination, source, number of lines; and the place for the next span
 
 
 pass_ = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
 
 
 @pass_
-def drain(scratch, most):
+def carve(memory):
+    """Carve a task's memory, which every tile uses again, the same for values of any width."""
+    values = -(-memory // LINE) * LINE  # whole lines, since a vector that spans two costs two accesses
+    packed = values + ROOM * 8
+    lanes = packed + ROOM * 8
+    elements = lanes + BLOCKS * 8
+    blocks = elements + BLOCKS * 8
+    firsts = blocks + ROOM * 4
+    places = firsts + ROWS_TILE * 8
+    fresh = places + ROWS_TILE * 8
+    todo = fresh + BLOCKS * 8
+    starts = todo + ROOM * 4
+    encoded = starts + ROOM * 4
+    return Parts(
+        values, packed, lanes, elements, blocks, firsts, places, fresh, todo, starts, encoded, encoded + ROOM * 2
+    )
+
+
+@pass_
+def drain(pending, most):
     """Stream some of the pending lines.
 
     A burst of streaming stores fills the store buffer, and what follows waits for the memory; a few lines after every
     group leave while the next one is computed.
     """
-    pending = scratch.pending
     to, source, lines = pending[0], pending[1], min(most, pending[2])
     for line in range(lines):
         copy_line(to + LINE * line, source + LINE * line)
@@ -91,7 +123,7 @@ def drain(scratch, most):
 
 
 @pass_
-def put_run(scratch, to, source, size, streaming):
+def put_run(pending, to, source, size, streaming):
     """Store ``size`` consecutive bytes; of a run to be streamed the whole lines are left pending."""
     if streaming and size >= 1024:
         head = -to % LINE
@@ -99,83 +131,105 @@ def put_run(scratch, to, source, size, streaming):
         done = head + LINE * lines
         copy(to, source, head)
         copy(to + done, source + done, size - done)
-        pending = scratch.pending
-        drain(scratch, pending[2])
+        drain(pending, pending[2])
         pending[0], pending[1], pending[2] = to + head, source + head, lines
         pending[3] = SPAN - pending[3]
     else:
         copy(to, source, size)
 
 
-@register_jitable
-def list_rows(scratch, plan, inner, index, row, rows):
+@pass_
+def _integers(address, count):
+    """Return an array of int64 at an address."""
+    return carray(pointer(address), count, np.int64)
+
+
+@pass_
+def _list_rows(firsts, places, plan, inner, axes, index, row, rows):
     """List the first element of each row of a tile, and where in memory it goes relative to the array.
 
-    The rows are those from ``row`` on of all axes in ``inner``, (length, stride, step), in C order.
+    The rows are those from ``row`` on of all the axes in ``inner``, in C order.
     """
-    firsts, places = scratch.firsts, scratch.places
     done = 0
     while done < rows:
-        last = inner.shape[0] - 1
-        rest, at = (row + done) // inner[last, 0], (row + done) % inner[last, 0]
-        some = min(rows - done, inner[last, 0] - at)
+        rest, at = (row + done) // inner[3 * axes - 3], (row + done) % inner[3 * axes - 3]
+        some = min(rows - done, inner[3 * axes - 3] - at)
         first, place = index + at * plan.row_step, at * plan.row_stride
-        for axis in range(last - 1, -1, -1):
-            first += rest % inner[axis, 0] * inner[axis, 2]
-            place += rest % inner[axis, 0] * inner[axis, 1]
-            rest //= inner[axis, 0]
+        for axis in range(3 * axes - 6, -1, -3):
+            first += rest % inner[axis] * inner[axis + 2]
+            place += rest % inner[axis] * inner[axis + 1]
+            rest //= inner[axis]
         for k in range(some):
             firsts[done + k] = first + k * plan.row_step
             places[done + k] = place + k * plan.row_stride
         done += some
 
 
-@register_jitable
-def list_columns(scratch, plan, inner, index, rows, column, columns):
+@pass_
+def _list_columns(firsts, places, plan, inner, axes, index, rows, column, columns):
     """List the first element of each row of a tile, and where in memory each column goes relative to its row.
 
-    The columns are those from ``column`` on of all axes in ``inner``.
+    The columns are those from ``column`` on of all the axes in ``inner``.
     """
     for row in range(rows):
-        scratch.firsts[row] = index + row * plan.row_step
+        firsts[row] = index + row * plan.row_step
     for k in range(columns):
         rest, place = column + k, 0
-        for axis in range(inner.shape[0] - 1, -1, -1):
-            place += rest % inner[axis, 0] * inner[axis, 1]
-            rest //= inner[axis, 0]
-        scratch.places[k] = place
+        for axis in range(3 * axes - 3, -1, -3):
+            place += rest % inner[axis] * inner[axis + 1]
+            rest //= inner[axis]
+        places[k] = place
 
 
-@register_jitable
-def pack_rows(scratch, source, rows, size, unit):
-    """Copy the rows of a tile, ``size`` bytes each, next to each other; the address of the first one."""
-    drain(scratch, scratch.pending[2])  # they may lie there
-    packed, starts = np.int64(scratch.packed.ctypes.data), scratch.starts
+@pass_
+def _list_blocks(firsts, starts, blocks, rows, columns, per_block):
+    """List the blocks of a tile's rows, and where in the tile's values each row begins.
+
+    The lanes of a group come from several rows, so that short ones waste none. A block that two rows share is listed
+    once. Return how many blocks there are, negative if their counters differ in the second word.
+    """
+    count, last, mixed = 0, np.int64(-1), np.int64(0)
+    for row in range(rows):
+        block, head = firsts[row] // per_block, firsts[row] % per_block
+        count -= np.int64(block == last)
+        starts[row] = count * per_block + head
+        some = (head + columns + per_block - 1) // per_block
+        for k in range(0, some, LISTED):  # what is listed too much, the next row replaces
+            count_up(blocks + 8 * (count + k), np.uint64(block + k))
+        count += some
+        last = block + some - 1
+        mixed |= (block ^ (firsts[0] // per_block)) | (last ^ block)
+    return -count if mixed >> 32 else count
+
+
+@pass_
+def _pack_rows(starts, packed, source, rows, columns, unit):
+    """Copy the rows of a tile next to each other."""
+    size = columns * unit
     for row in range(rows):
         to, begin = packed + row * size, source + starts[row] * unit
         for done in range(0, size, 64):  # what is copied too much, the next row replaces
             copy_vector(to + done, begin + done)
-    return packed
-
-
-@register_jitable
-def put_row(to, source, size, unit):
-    """Store the bytes of a row, in vectors that overlap: a call of memcpy takes as long as some ten rows of 64."""
-    if size >= 64:
-        for done in range(0, size - 64, 64):
-            copy_vector(to + done, source + done)
-        copy_vector(to + size - 64, source + size - 64)
-    elif size >= 8:
-        for done in range(0, size - 8, 8):
-            move(to + done, source + done, np.uint64(0))
-        move(to + size - 8, source + size - 8, np.uint64(0))
-    else:
-        for done in range(0, size, unit):
-            put_one(to + done, source + done, unit)
 
 
 @pass_
-def put_one(to, source, size):
+def _put_row(to, source, size, unit):
+    """Store the bytes of a row, in vectors that overlap: a call of memcpy takes as long as several rows of 64."""
+    if size >= 64:
+        for done in range(0, size, 64):
+            step = min(done, size - 64)
+            copy_vector(to + step, source + step)
+    elif size >= 8:
+        for done in range(0, size, 8):
+            step = min(done, size - 8)
+            move(to + step, source + step, np.uint64(0))
+    else:
+        for done in range(0, size, unit):
+            _put_one(to + done, source + done, unit)
+
+
+@pass_
+def _put_one(to, source, size):
     """Store one element, of one of the sizes in `SIZES`."""
     if size == 2:
         move(to, source, np.uint16(0))
@@ -185,40 +239,71 @@ def put_one(to, source, size):
         move(to, source, np.uint64(0))
 
 
-@register_jitable
-def put_columns(scratch, to, source, rows, columns, plan):
-    """Store a tile whose rows are dense, by vectors along the rows: four columns at a time are transposed in registers."""
-    many, packed = 64 // plan.size, np.int64(scratch.packed.ctypes.data)
-    starts = np.int64(scratch.starts.ctypes.data)
+@pass_
+def _put_columns(parts, places, plan, to, source, rows, columns):
+    """Store a tile whose rows are dense, by vectors along the rows: four columns are transposed in registers."""
+    many, packed = 64 // plan.size, parts.packed
     for column in range(0, columns, 4):
         begin = source + column * plan.size
         for step in range(0, rows, many):
             row = min(step, rows - many)  # the last ones overlap
             if plan.size == 2:
-                transpose(packed, begin, starts + 4 * row, np.uint16(0))
+                transpose(packed, begin, parts.starts + 4 * row, np.uint16(0))
             elif plan.size == 4:
-                transpose(packed, begin, starts + 4 * row, np.uint32(0))
+                transpose(packed, begin, parts.starts + 4 * row, np.uint32(0))
             else:
-                transpose(packed, begin, starts + 4 * row, np.uint64(0))
+                transpose(packed, begin, parts.starts + 4 * row, np.uint64(0))
             for k in range(min(4, columns - column)):
-                goal = to + scratch.places[column + k] + row * plan.size
+                goal = to + places[column + k] + row * plan.size
                 if plan.streaming and goal % LINE == 0:
                     copy_line(goal, packed + 64 * k)
                 else:
                     copy_vector(goal, packed + 64 * k)
 
 
-@register_jitable
-def put_rows(scratch, to, source, rows, columns, plan):
-    """Store the elements of a tile's rows, each to its place; ``source`` is the address of element 0."""
-    if plan.way == APART:
-        for row in range(rows):
-            begin = source + scratch.starts[row] * plan.size
-            put_row(to + scratch.places[row], begin, columns * plan.size, plan.size)
-    elif plan.way == COLUMNS and rows >= 64 // plan.size:
-        put_columns(scratch, to, source, rows, columns, plan)
-    else:
-        for column in range(columns):
-            for row in range(rows):  # whose stride is the shorter one
-                place = to + scratch.places[column] + row * plan.row_stride
-                put_one(place, source + (scratch.starts[row] + column) * plan.size, plan.size)
+@cache
+def _kernel() -> Any:
+    @njit(nogil=True)
+    def tile_rows(action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):
+        """List a tile's blocks and return their number, or `PUT` its elements, which begin at ``index``, to memory.
+
+        ``inner`` is the address of ``axes`` axes, see `Plan`. What is listed for a tile stays in ``memory``.
+        """
+        full_vectors()
+        plan, parts = Plan(*plan), carve(memory)
+        places, starts = _integers(parts.places, ROWS_TILE), carray(pointer(parts.starts), ROOM, np.int32)
+        if action == LIST:
+            firsts = _integers(parts.firsts, ROWS_TILE)
+            if plan.way <= APART:
+                _list_rows(firsts, places, plan, _integers(inner, 3 * axes), axes, index, row, rows)
+            else:
+                _list_columns(firsts, places, plan, _integers(inner, 3 * axes), axes, index, rows, column, columns)
+            return _list_blocks(firsts, starts, parts.blocks, rows, columns, per_block)
+        size = plan.size
+        if plan.way == PACKED:
+            pending = _integers(parts.pending, 4)
+            drain(pending, pending[2])  # what lies where the rows are packed
+            _pack_rows(starts, parts.packed, index, rows, columns, size)
+            put_run(pending, to, parts.packed, rows * columns * size, plan.streaming)
+        elif plan.way == APART:
+            for k in range(rows):
+                _put_row(to + places[k], index + starts[k] * size, columns * size, size)
+        elif plan.way == COLUMNS and rows >= 64 // size:
+            _put_columns(parts, places, plan, to, index, rows, columns)
+        else:
+            for c in range(columns):
+                for k in range(rows):  # whose stride is the shorter one
+                    _put_one(to + places[c] + k * plan.row_stride, index + (starts[k] + c) * size, size)
+        return 0
+
+    return keep(tile_rows, "the rows of regions")
+
+
+@cache
+def rows_address() -> int:
+    """Return the address of the compiled kernel of rows."""
+    integers = types.int64
+    kernel, signature = _kernel(), (integers, types.UniTuple(integers, len(Plan._fields)), *[integers] * 10)
+    kernel.compile(signature)
+    version = kernel.overloads[signature]
+    return version.library.get_pointer_to_function(version.fndesc.llvm_func_name)

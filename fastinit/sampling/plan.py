@@ -135,7 +135,7 @@ def _long(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool) 
     rows = axes.pop() if axes else Axis(1, 0, 0)
     columns = last.length
     streaming &= columns * size >= 1 << 12
-    plan = Plan(first, size, RUN, 0, columns, min(columns, TILE), *rows, 1, rows.length, 0, int(streaming))
+    plan = Plan(first, size, RUN, 0, columns, min(columns, TILE), *rows, 1, rows.length, 0, int(streaming), 0)
     return _tiling(plan, [], axes)
 
 
@@ -176,6 +176,7 @@ def _short(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool)
         -(-rows // tile_rows),
         0,
         int(streaming),
+        0,
     )
     return _tiling(plan, axes, [])
 
@@ -213,5 +214,6 @@ def _scattered(first: int, size: int, last: Axis, axes: list[Axis], streaming: b
         -(-rows.length // tile_rows) + skewed,
         0,
         int(streaming and dense),
+        0,
     )
     return _tiling(plan, inner, axes)
