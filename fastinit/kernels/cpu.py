@@ -471,9 +471,13 @@ def _kernel(transform_class: Any) -> Any:
         skew = plan.tile_rows - lead if lead else 0
         tile = begin
         while tile < end:  # a row of tiles after the other: only its first one is looked up
-            first = tile % across
-            last = min(across, first + end - tile)
-            rest, row = tile // across // plan.down, tile // across % plan.down * plan.tile_rows - skew
+            if plan.way == RUN:
+                first, down, rest = tile % across, tile // across % plan.down, tile // across // plan.down
+                last = min(across, first + end - tile)
+            else:  # a column of tiles after the other, whose pages and lines are the same
+                down, first, rest = tile % plan.down, tile // plan.down % across, tile // plan.down // across
+                last = first + 1
+            row = down * plan.tile_rows - skew
             rows = min(plan.tile_rows, plan.tile_rows + row, plan.rows - row)
             row, to, index = max(0, row), address, plan.first
             for axis in range(axes.shape[0] - 1, -1, -1):

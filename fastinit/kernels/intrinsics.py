@@ -228,7 +228,7 @@ def _count_up(builder: Any, to: Any, first: Any) -> None:
     _store(builder, to, builder.add(fit(builder, first, eight), ir.Constant(eight, list(range(8)))))
 
 
-def _transpose(builder: Any, to: Any, source: Any, starts: Any, unit: Any) -> None:
+def _transpose(builder: Any, to: Any, apart: Any, source: Any, starts: Any, unit: Any) -> None:
     size = unit.type.width // 8
     rows = []
     for row in range(64 // size):
@@ -238,7 +238,10 @@ def _transpose(builder: Any, to: Any, source: Any, starts: Any, unit: Any) -> No
     while len(rows) > 1:  # the bit of a row's number that is woven in last is the lowest of its place
         half = len(rows) // 2
         rows = [_interleave(builder, rows[k], rows[k + half]) for k in range(half)]
-    _store(builder, to, rows[0])
+    for column in range(4):
+        whole = rows[0].type.count // 4
+        part = builder.shuffle_vector(rows[0], rows[0], indices(range(column * whole, (column + 1) * whole)))
+        _store(builder, builder.add(to, builder.mul(apart, LONG(column))), part)
 
 
 def _put(builder: Any, to: Any, *values: Any) -> None:
@@ -277,8 +280,8 @@ copy_vector = operation(  # (to, source): 64 bytes, at any address
     lambda builder, to, source: _store(builder, to, _load(builder, source, ir.VectorType(LONG, 8))) and None, _nothing
 )
 count_up = operation(_count_up, _nothing)  # (to, first): eight uint64, first, first + 1, ...
-# (to, source, starts, unit): 64 bytes of each of four columns, elements as wide as ``unit``. Row k's first one is number
-# starts[k], an int32, from the address ``source`` on
+# (to, apart, source, starts, unit): 64 bytes of each of four columns, ``apart`` bytes from one to the next, of elements as
+# wide as ``unit``. Row k's first one is number starts[k], an int32, from the address ``source`` on
 transpose = operation(_transpose, _nothing)
 # (to, values): to a GPU's memory, at a multiple of all their bytes
 put_one = operation(lambda builder, to, a: _put(builder, to, a), _nothing, emulation.putter())

@@ -175,6 +175,9 @@ def _list_columns(firsts, places, plan, inner, axes, index, rows, column, column
         firsts[row] = index + row * plan.row_step
     for k in range(columns):
         rest, place = column + k, 0
+        if axes == 1:  # divisions would show
+            places[k] = rest * inner[1]
+            continue
         for axis in range(3 * axes - 3, -1, -3):
             place += rest % inner[axis] * inner[axis + 1]
             rest //= inner[axis]
@@ -189,16 +192,18 @@ def _list_blocks(firsts, starts, blocks, rows, columns, per_block):
     once. Return how many blocks there are, negative if their counters differ in the second word.
     """
     count, last, mixed = 0, np.int64(-1), np.int64(0)
+    shift = 2 if per_block == 4 else 1  # a division would take as long as all the rest
     for row in range(rows):
-        block, head = firsts[row] // per_block, firsts[row] % per_block
+        first = firsts[np.uint64(row)]
+        block, head = first >> shift, first & (per_block - 1)
         count -= np.int64(block == last)
-        starts[row] = count * per_block + head
-        some = (head + columns + per_block - 1) // per_block
+        starts[np.uint64(row)] = (count << shift) + head
+        some = (head + columns + per_block - 1) >> shift
         for k in range(0, some, LISTED):  # what is listed too much, the next row replaces
             count_up(blocks + 8 * (count + k), np.uint64(block + k))
         count += some
         last = block + some - 1
-        mixed |= (block ^ (firsts[0] // per_block)) | (last ^ block)
+        mixed |= (block ^ (firsts[0] >> shift)) | (last ^ block)
     return -count if mixed >> 32 else count
 
 
@@ -212,9 +217,9 @@ def _pack_rows(starts, packed, source, rows, columns, unit):
             copy_vector(to + done, begin + done)
 
 
-@pass_
-def _put_row(to, source, size, unit):
-    """Store the bytes of a row, in vectors that overlap: a call of memcpy takes as long as several rows of 64."""
+@register_jitable
+def _put_bytes(to, source, size, unit):
+    """Store some elements, in vectors that overlap: a call of memcpy takes as long as several rows of 64 bytes."""
     if size >= 64:
         for done in range(0, size, 64):
             step = min(done, size - 64)
@@ -226,6 +231,21 @@ def _put_row(to, source, size, unit):
     else:
         for done in range(0, size, unit):
             _put_one(to + done, source + done, unit)
+
+
+@register_jitable
+def _put_row(to, source, size, unit, streaming):
+    """Store a row or a column; past the caches those lines that are whole, and only once."""
+    head = -to % LINE
+    if streaming and size >= head + LINE:
+        _put_bytes(to, source, head, unit)
+        lines = (size - head) // LINE
+        for done in range(head, head + lines * LINE, LINE):
+            copy_line(to + done, source + done)
+        head += lines * LINE
+        _put_bytes(to + head, source + head, size - head, unit)
+    else:
+        _put_bytes(to, source, size, unit)
 
 
 @pass_
@@ -241,24 +261,21 @@ def _put_one(to, source, size):
 
 @pass_
 def _put_columns(parts, places, plan, to, source, rows, columns):
-    """Store a tile whose rows are dense, by vectors along the rows: four columns are transposed in registers."""
-    many, packed = 64 // plan.size, parts.packed
+    """Store a tile whose rows are dense, column by column: four of them are transposed in registers."""
+    many, packed, apart = 64 // plan.size, parts.packed, rows * plan.size
     for column in range(0, columns, 4):
         begin = source + column * plan.size
         for step in range(0, rows, many):
             row = min(step, rows - many)  # the last ones overlap
+            goal, starts = packed + row * plan.size, parts.starts + 4 * row
             if plan.size == 2:
-                transpose(packed, begin, parts.starts + 4 * row, np.uint16(0))
+                transpose(goal, apart, begin, starts, np.uint16(0))
             elif plan.size == 4:
-                transpose(packed, begin, parts.starts + 4 * row, np.uint32(0))
+                transpose(goal, apart, begin, starts, np.uint32(0))
             else:
-                transpose(packed, begin, parts.starts + 4 * row, np.uint64(0))
-            for k in range(min(4, columns - column)):
-                goal = to + places[column + k] + row * plan.size
-                if plan.streaming and goal % LINE == 0:
-                    copy_line(goal, packed + 64 * k)
-                else:
-                    copy_vector(goal, packed + 64 * k)
+                transpose(goal, apart, begin, starts, np.uint64(0))
+        for k in range(min(4, columns - column)):
+            _put_row(to + places[column + k], packed + k * apart, apart, plan.size, plan.streaming)
 
 
 @cache
@@ -278,7 +295,12 @@ def _kernel() -> Any:
                 _list_rows(firsts, places, plan, _integers(inner, 3 * axes), axes, index, row, rows)
             else:
                 _list_columns(firsts, places, plan, _integers(inner, 3 * axes), axes, index, rows, column, columns)
-            return _list_blocks(firsts, starts, parts.blocks, rows, columns, per_block)
+            if plan.way <= APART or plan.row_step != columns:
+                return _list_blocks(firsts, starts, parts.blocks, rows, columns, per_block)
+            count = _list_blocks(firsts, starts, parts.blocks, 1, rows * columns, per_block)  # they follow each other
+            for k in range(rows):
+                starts[k] = starts[0] + k * columns
+            return count
         size = plan.size
         if plan.way == PACKED:
             pending = _integers(parts.pending, 4)
@@ -287,7 +309,7 @@ def _kernel() -> Any:
             put_run(pending, to, parts.packed, rows * columns * size, plan.streaming)
         elif plan.way == APART:
             for k in range(rows):
-                _put_row(to + places[k], index + starts[k] * size, columns * size, size)
+                _put_row(to + places[k], index + starts[k] * size, columns * size, size, plan.streaming)
         elif plan.way == COLUMNS and rows >= 64 // size:
             _put_columns(parts, places, plan, to, index, rows, columns)
         else:

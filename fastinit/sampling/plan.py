@@ -161,7 +161,7 @@ def _short(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool)
     tile_rows -= tile_rows % unit if tile_rows > unit else 0
     tile_rows = min(tile_rows, rows)
     _, stride, step = axes[-1]
-    way, streaming = (PACKED, streaming) if dense else (APART, False)
+    way = PACKED if dense else APART
     plan = Plan(
         first,
         size,
