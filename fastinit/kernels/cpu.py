@@ -60,6 +60,7 @@ from fastinit.kernels.stores import (
     PUT,
     ROOM,
     RUN,
+    WHOLE,
     Plan,
     carve,
     drain,
@@ -275,8 +276,8 @@ def _number(scratch, lanes, start, some):
 def _settle(transform, scratch, request, at, size, lanes, base):
     """Redraw the values out of bounds in the span ``values[at:]``, whose first element is number ``base``.
 
-    Or, if not 0, the blocks of the span are listed at the address ``lanes``. Every element is redrawn by its own attempts,
-    until all are inside.
+    Unless it is 0, ``lanes`` is the address of a list of its blocks. Every element is redrawn by its own attempts, until
+    all are inside.
     """
 
 
@@ -378,7 +379,7 @@ def _tile(transform, scratch, plan, request, inner, to, index, row, column, rows
     width, pending, size = scratch.values.itemsize, scratch.pending, plan.size  # width: before a value is rounded
     per_block = 16 // width
     group = BLOCKS * per_block
-    listed, spread = plan.way != RUN, plan.way != RUN and not plan.compact
+    listed, spread = plan.way != RUN, plan.way != RUN and plan.compact != WHOLE
     count, mixed, lanes, source = columns, False, np.int64(0), np.int64(0)
     memory, inside, axes = scratch.parts.values, np.int64(inner.ctypes.data), inner.shape[0]
     if plan.way == PACKED or plan.way == APART:

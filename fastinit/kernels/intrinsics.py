@@ -238,10 +238,22 @@ def _transpose(builder: Any, to: Any, apart: Any, source: Any, starts: Any, unit
     while len(rows) > 1:  # the bit of a row's number that is woven in last is the lowest of its place
         half = len(rows) // 2
         rows = [_interleave(builder, rows[k], rows[k + half]) for k in range(half)]
-    for column in range(4):
-        whole = rows[0].type.count // 4
-        part = builder.shuffle_vector(rows[0], rows[0], indices(range(column * whole, (column + 1) * whole)))
-        _store(builder, builder.add(to, builder.mul(apart, LONG(column))), part)
+    _store_quarters(builder, to, apart, rows[0])
+
+
+def _split(builder: Any, to: Any, apart: Any, source: Any, unit: Any) -> None:
+    count = 4 * 64 * 8 // unit.type.width
+    value = _load(builder, source, ir.VectorType(unit.type, count))
+    for _ in range(2):
+        value = builder.shuffle_vector(value, value, indices([*range(0, count, 2), *range(1, count, 2)]))
+    _store_quarters(builder, to, apart, value)
+
+
+def _store_quarters(builder: Any, to: Any, apart: Any, value: Any) -> None:
+    count = value.type.count // 4
+    for quarter in range(4):
+        part = builder.shuffle_vector(value, value, indices(range(quarter * count, (quarter + 1) * count)))
+        _store(builder, builder.add(to, builder.mul(apart, LONG(quarter))), part)
 
 
 def _put(builder: Any, to: Any, *values: Any) -> None:
@@ -280,9 +292,10 @@ copy_vector = operation(  # (to, source): 64 bytes, at any address
     lambda builder, to, source: _store(builder, to, _load(builder, source, ir.VectorType(LONG, 8))) and None, _nothing
 )
 count_up = operation(_count_up, _nothing)  # (to, first): eight uint64, first, first + 1, ...
-# (to, apart, source, starts, unit): 64 bytes of each of four columns, ``apart`` bytes from one to the next, of elements as
-# wide as ``unit``. Row k's first one is number starts[k], an int32, from the address ``source`` on
+# (to, apart, source, starts, unit): 64 bytes of each of four columns, ``apart`` bytes from one to the next, of elements
+# as wide as ``unit``. Row k's first one is number starts[k], an int32, from the address ``source`` on
 transpose = operation(_transpose, _nothing)
+split = operation(_split, _nothing)  # (to, apart, source, unit): the same, of rows of four that follow each other
 # (to, values): to a GPU's memory, at a multiple of all their bytes
 put_one = operation(lambda builder, to, a: _put(builder, to, a), _nothing, emulation.putter())
 put_two = operation(lambda builder, to, a, b: _put(builder, to, a, b), _nothing, emulation.putter())
@@ -338,7 +351,7 @@ full_vectors: Any = intrinsic(_full_vectors)
 
 def _call_rows(context: Any, code: Any, action: Any, plan: Any, *numbers: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        """Numba's own convention: addresses for the result and an exception come first, a tuple comes field by field."""
+        # Numba's own convention: addresses for the result and an exception come first, a tuple comes field by field
         code, action, plan, *rest = values
         fields = [builder.extract_value(plan, k) for k in range(len(plan.type.elements))]
         result, error = cgutils.alloca_once(builder, LONG), cgutils.alloca_once(builder, BYTE.as_pointer())
@@ -354,9 +367,8 @@ def _call_rows(context: Any, code: Any, action: Any, plan: Any, *numbers: Any) -
 @intrinsic
 def call_rows(context, code, action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):  # type: ignore[no-untyped-def]
     """Call the kernel of rows, `fastinit.kernels.stores.rows_address`; the first argument is its address."""
-    return _call_rows(
-        context, code, action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns
-    )
+    numbers = memory, inner, axes, per_block, to, index, row, column, rows, columns
+    return _call_rows(context, code, action, plan, *numbers)
 
 
 @register_jitable(forceinline=True)

@@ -1,8 +1,8 @@
 """The stores of the CPU's kernels: from values in the cache to bytes in memory of any layout.
 
-A tile of long rows is stored run by run, by the kernel that makes it. Everything else about rows, which blocks they take
-and where their elements go, is the same for all distributions: it is a kernel of its own, `rows_address`, which the others
-call by its address. So it is compiled once, and only for those who have such arrays.
+A tile of long rows is stored run by run, by the kernel that makes it. Everything else about rows, which blocks they
+take and where their elements go, is the same for all distributions: it is a kernel of its own, which the others call by
+its address. So it is compiled once, and only for those who have such arrays.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -25,6 +25,7 @@ from fastinit.kernels.intrinsics import (
     full_vectors,
     move,
     pointer,
+    split,
     transpose,
 )
 from fastinit.kernels.simd import BLOCKS, TARGET
@@ -41,6 +42,7 @@ LISTED = 8  # blocks that are listed at once
 # How a tile goes to memory: a run of one row; rows that follow each other in memory, packed; rows wherever they are;
 # and columns that are far apart, along the rows, which are dense or not
 RUN, PACKED, APART, COLUMNS, SCATTERED = range(5)
+WHOLE, TURNED = 1, 2  # what is the same for all rows
 SIZES = (2, 4, 8)  # bytes of the elements that are stored one by one
 
 
@@ -54,7 +56,8 @@ class Plan(NamedTuple):
     first: int  # index of the first element in the tensor, C order
     size: int  # bytes of an element
     way: int  # `RUN`, ...: how a tile is stored
-    compact: int  # 1: the rows of a `PACKED` tile are whole blocks, so that its elements are next to each other
+    compact: int  # `WHOLE`: the rows of a `PACKED` tile are whole blocks, so that its elements are next to each other
+    # `TURNED`: blocks below each other lie next to each other, since all rows of `COLUMNS` begin at one place in a block
     columns: int
     tile_columns: int
     rows: int
@@ -208,6 +211,18 @@ def _list_blocks(firsts, starts, blocks, rows, columns, per_block):
 
 
 @pass_
+def _list_turned(starts, blocks, plan, index, rows, columns):
+    """List the blocks of a tile's rows, the first ones of all rows before the second ones; return what the others do."""
+    step, first, head = plan.row_step >> 2, index >> 2, index & 3
+    many = (head + columns + 3) >> 2
+    starts[0] = head
+    for k in range(many):
+        for row in range(rows):
+            blocks[np.uint64(k * rows + row)] = first + k + row * step
+    return -many * rows if (first ^ (first + many - 1 + (rows - 1) * step)) >> 32 else many * rows
+
+
+@pass_
 def _pack_rows(starts, packed, source, rows, columns, unit):
     """Copy the rows of a tile next to each other."""
     size = columns * unit
@@ -278,6 +293,22 @@ def _put_columns(parts, places, plan, to, source, rows, columns):
             _put_row(to + places[column + k], packed + k * apart, apart, plan.size, plan.streaming)
 
 
+@pass_
+def _put_turned(parts, starts, places, plan, to, source, rows, columns):
+    """Store a tile whose blocks are `TURNED`, column by column."""
+    many, packed, apart, head = 64 // plan.size, parts.packed, rows * plan.size, np.int64(starts[0])
+    for column in range(-head, columns, 4):
+        begin = source + (head + column) * apart
+        for step in range(0, rows, many):
+            row = min(step, rows - many)  # the last ones overlap
+            if plan.size == 2:
+                split(packed + row * plan.size, apart, begin + 4 * row * plan.size, np.uint16(0))
+            else:
+                split(packed + row * plan.size, apart, begin + 4 * row * plan.size, np.uint32(0))
+        for k in range(max(0, -column), min(4, columns - column)):
+            _put_row(to + places[column + k], packed + k * apart, apart, plan.size, plan.streaming)
+
+
 @cache
 def _kernel() -> Any:
     @njit(nogil=True)
@@ -295,6 +326,8 @@ def _kernel() -> Any:
                 _list_rows(firsts, places, plan, _integers(inner, 3 * axes), axes, index, row, rows)
             else:
                 _list_columns(firsts, places, plan, _integers(inner, 3 * axes), axes, index, rows, column, columns)
+            if plan.compact == TURNED and rows >= 64 // plan.size:
+                return _list_turned(starts, _integers(parts.blocks, ROOM // 2), plan, index, rows, columns)
             if plan.way <= APART or plan.row_step != columns:
                 return _list_blocks(firsts, starts, parts.blocks, rows, columns, per_block)
             count = _list_blocks(firsts, starts, parts.blocks, 1, rows * columns, per_block)  # they follow each other
@@ -310,6 +343,8 @@ def _kernel() -> Any:
         elif plan.way == APART:
             for k in range(rows):
                 _put_row(to + places[k], index + starts[k] * size, columns * size, size, plan.streaming)
+        elif plan.compact == TURNED and rows >= 64 // size:
+            _put_turned(parts, starts, places, plan, to, index, rows, columns)
         elif plan.way == COLUMNS and rows >= 64 // size:
             _put_columns(parts, places, plan, to, index, rows, columns)
         else:

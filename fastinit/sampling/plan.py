@@ -183,7 +183,7 @@ def _short(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool)
 
 def _scattered(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool) -> Tiling:
     """Return the tiles of columns that are not next to each other in memory."""
-    from fastinit.kernels.stores import COLUMNS, ROWS_TILE, SCATTERED, Plan
+    from fastinit.kernels.stores import COLUMNS, ROWS_TILE, SCATTERED, TURNED, Plan
 
     inner, rows = [last], Axis(1, 0, 0)
     if axes:
@@ -195,18 +195,20 @@ def _scattered(first: int, size: int, last: Axis, axes: list[Axis], streaming: b
     columns = math.prod(axis.length for axis in inner)
 
     per_block, many = 2 if size == 8 else 4, 64 // size  # many: rows of a vector
+    dense = rows.stride == size and rows.length >= many
+    turned = dense and size < 8 and rows.step % 4 == 0 and all(axis.step % 4 == 0 for axis in axes)
     most = ROWS_TILE // per_block  # blocks of a tile
     tile_rows = min(rows.length, 4 * many)
-    tile_columns = min(columns, (most // tile_rows - 1) * per_block)  # its rows may begin anywhere in a block
-    tile_rows = min(rows.length, most // _blocks(first, size, tile_columns, [rows, Axis(0, 0, 1)])[0])
+    tile_columns = (most // tile_rows - (first % 4 > 0 or not turned)) * per_block  # rows may begin within a block
+    tile_columns = min(columns, tile_columns)
+    tile_rows = min(rows.length, most // _blocks(first, size, tile_columns, [rows] if turned else [Axis(0, 0, 1)])[0])
     tile_rows -= tile_rows % many if tile_rows > many else 0
-    dense = rows.stride == size and rows.length >= many
     skewed = dense and streaming and rows.length >= 4 * tile_rows
     plan = Plan(
         first,
         size,
         COLUMNS if dense else SCATTERED,
-        0,
+        TURNED if turned else 0,
         columns,
         tile_columns,
         *rows,
