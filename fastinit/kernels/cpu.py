@@ -276,8 +276,8 @@ def _number(scratch, lanes, start, some):
 def _settle(transform, scratch, request, at, size, lanes, base):
     """Redraw the values out of bounds in the span ``values[at:]``, whose first element is number ``base``.
 
-    Unless it is 0, ``lanes`` is the address of a list of its blocks. Every element is redrawn by its own attempts, until
-    all are inside.
+    Unless it is 0, ``lanes`` is the address of a list of its blocks. Every element is redrawn by its own attempts,
+    until all are inside.
     """
 
 

@@ -354,7 +354,7 @@ def _call_rows(context: Any, code: Any, action: Any, plan: Any, *numbers: Any) -
         # Numba's own convention: addresses for the result and an exception come first, a tuple comes field by field
         code, action, plan, *rest = values
         fields = [builder.extract_value(plan, k) for k in range(len(plan.type.elements))]
-        result, error = cgutils.alloca_once(builder, LONG), cgutils.alloca_once(builder, BYTE.as_pointer())
+        result, error = (cgutils.alloca_once(builder, kind) for kind in (LONG, BYTE.as_pointer()))  # type: ignore[no-untyped-call]
         given = [result, error, action, *fields, *rest]
         kind = ir.FunctionType(INT, [value.type for value in given])
         builder.call(builder.inttoptr(code, kind.as_pointer()), given)
@@ -364,11 +364,13 @@ def _call_rows(context: Any, code: Any, action: Any, plan: Any, *numbers: Any) -
     return whole(whole, whole, plan, *[whole] * len(numbers)), codegen
 
 
-@intrinsic
-def call_rows(context, code, action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):  # type: ignore[no-untyped-def]
-    """Call the kernel of rows, `fastinit.kernels.stores.rows_address`; the first argument is its address."""
+def _typed_call(context, code, action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):  # type: ignore[no-untyped-def]
     numbers = memory, inner, axes, per_block, to, index, row, column, rows, columns
     return _call_rows(context, code, action, plan, *numbers)
+
+
+# (code, action, plan, ...): call the kernel of rows at the address ``code``, see `fastinit.kernels.stores.rows_address`
+call_rows: Any = intrinsic(_typed_call)
 
 
 @register_jitable(forceinline=True)

@@ -56,8 +56,8 @@ class Plan(NamedTuple):
     first: int  # index of the first element in the tensor, C order
     size: int  # bytes of an element
     way: int  # `RUN`, ...: how a tile is stored
-    compact: int  # `WHOLE`: the rows of a `PACKED` tile are whole blocks, so that its elements are next to each other
-    # `TURNED`: blocks below each other lie next to each other, since all rows of `COLUMNS` begin at one place in a block
+    compact: int  # `WHOLE`: rows of `PACKED` are whole blocks, so that the tile's elements are next to each other.
+    # `TURNED`: all rows of `COLUMNS` begin at one place in a block, so that blocks are listed below each other
     columns: int
     tile_columns: int
     rows: int
@@ -194,7 +194,7 @@ def _list_blocks(firsts, starts, blocks, rows, columns, per_block):
     The lanes of a group come from several rows, so that short ones waste none. A block that two rows share is listed
     once. Return how many blocks there are, negative if their counters differ in the second word.
     """
-    count, last, mixed = 0, np.int64(-1), np.int64(0)
+    count, last, mixed = np.int64(0), np.int64(-1), np.int64(0)
     shift = 2 if per_block == 4 else 1  # a division would take as long as all the rest
     for row in range(rows):
         first = firsts[np.uint64(row)]
@@ -212,7 +212,7 @@ def _list_blocks(firsts, starts, blocks, rows, columns, per_block):
 
 @pass_
 def _list_turned(starts, blocks, plan, index, rows, columns):
-    """List the blocks of a tile's rows, the first ones of all rows before the second ones; return what the others do."""
+    """List the blocks of a tile's rows, the first ones of all rows before the second ones; return their number."""
     step, first, head = plan.row_step >> 2, index >> 2, index & 3
     many = (head + columns + 3) >> 2
     starts[0] = head
@@ -363,4 +363,5 @@ def rows_address() -> int:
     kernel, signature = _kernel(), (integers, types.UniTuple(integers, len(Plan._fields)), *[integers] * 10)
     kernel.compile(signature)
     version = kernel.overloads[signature]
-    return version.library.get_pointer_to_function(version.fndesc.llvm_func_name)
+    address: int = version.library.get_pointer_to_function(version.fndesc.llvm_func_name)
+    return address
