@@ -275,36 +275,29 @@ def _put_one(to, source, size):
 
 
 @pass_
-def _put_columns(parts, places, plan, to, source, rows, columns):
-    """Store a tile whose rows are dense, column by column: four of them are transposed in registers."""
-    many, packed, apart = 64 // plan.size, parts.packed, rows * plan.size
-    for column in range(0, columns, 4):
-        begin = source + column * plan.size
-        for step in range(0, rows, many):
-            row = min(step, rows - many)  # the last ones overlap
-            goal, starts = packed + row * plan.size, parts.starts + 4 * row
-            if plan.size == 2:
-                transpose(goal, apart, begin, starts, np.uint16(0))
-            elif plan.size == 4:
-                transpose(goal, apart, begin, starts, np.uint32(0))
-            else:
-                transpose(goal, apart, begin, starts, np.uint64(0))
-        for k in range(min(4, columns - column)):
-            _put_row(to + places[column + k], packed + k * apart, apart, plan.size, plan.streaming)
+def _turn(parts, plan, to, apart, source, row, rows, column, unit):
+    """Put a vector of each of four columns to the cache, from ``row`` on; `TURNED`, columns count from a block on."""
+    if plan.compact == TURNED:
+        split(to, apart, source + (column * rows + 4 * row) * plan.size, unit)
+    else:
+        transpose(to, apart, source + column * plan.size, parts.starts + 4 * row, unit)
 
 
 @pass_
-def _put_turned(parts, starts, places, plan, to, source, rows, columns):
-    """Store a tile whose blocks are `TURNED`, column by column."""
-    many, packed, apart, head = 64 // plan.size, parts.packed, rows * plan.size, np.int64(starts[0])
+def _put_columns(parts, starts, places, plan, to, source, rows, columns):
+    """Store a tile whose rows are dense, column by column: four of them are turned in registers."""
+    many, packed, apart = 64 // plan.size, parts.packed, rows * plan.size
+    head = np.int64(starts[0]) if plan.compact == TURNED else 0
     for column in range(-head, columns, 4):
-        begin = source + (head + column) * apart
         for step in range(0, rows, many):
             row = min(step, rows - many)  # the last ones overlap
+            goal = packed + row * plan.size
             if plan.size == 2:
-                split(packed + row * plan.size, apart, begin + 4 * row * plan.size, np.uint16(0))
+                _turn(parts, plan, goal, apart, source, row, rows, head + column, np.uint16(0))
+            elif plan.size == 4:
+                _turn(parts, plan, goal, apart, source, row, rows, head + column, np.uint32(0))
             else:
-                split(packed + row * plan.size, apart, begin + 4 * row * plan.size, np.uint32(0))
+                transpose(goal, apart, source + column * plan.size, parts.starts + 4 * row, np.uint64(0))
         for k in range(max(0, -column), min(4, columns - column)):
             _put_row(to + places[column + k], packed + k * apart, apart, plan.size, plan.streaming)
 
@@ -343,10 +336,8 @@ def _kernel() -> Any:
         elif plan.way == APART:
             for k in range(rows):
                 _put_row(to + places[k], index + starts[k] * size, columns * size, size, plan.streaming)
-        elif plan.compact == TURNED and rows >= 64 // size:
-            _put_turned(parts, starts, places, plan, to, index, rows, columns)
         elif plan.way == COLUMNS and rows >= 64 // size:
-            _put_columns(parts, places, plan, to, index, rows, columns)
+            _put_columns(parts, starts, places, plan, to, index, rows, columns)
         else:
             for c in range(columns):
                 for k in range(rows):  # whose stride is the shorter one
