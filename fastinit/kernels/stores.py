@@ -302,7 +302,6 @@ def _put_columns(parts, starts, places, plan, to, source, rows, columns):
             _put_row(to + places[column + k], packed + k * apart, apart, plan.size, plan.streaming)
 
 
-@cache
 def _kernel() -> Any:
     @njit(nogil=True)
     def tile_rows(action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):
@@ -347,11 +346,15 @@ def _kernel() -> Any:
     return keep(tile_rows, "the rows of regions")
 
 
+_kept: dict[str, Any] = {}  # an address is good while its kernel lives
+
+
 @cache
 def rows_address() -> int:
     """Return the address of the compiled kernel of rows."""
     integers = types.int64
-    kernel, signature = _kernel(), (integers, types.UniTuple(integers, len(Plan._fields)), *[integers] * 10)
+    kernel = _kept.setdefault("rows", _kernel())  # threads that come at once compile it once
+    signature = (integers, types.UniTuple(integers, len(Plan._fields)), *[integers] * 10)
     kernel.compile(signature)
     version = kernel.overloads[signature]
     address: int = version.library.get_pointer_to_function(version.fndesc.llvm_func_name)
