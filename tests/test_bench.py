@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import disk, quality, report
+from bench import disk, quality, regions, report
 from bench.conftest import TINY
 from bench.contenders import (
     CONTENDERS,
@@ -265,3 +265,15 @@ def test_a_tiny_run_of_dask_arrays(tmp_path: Path) -> None:
     found = json.loads(kept.read_text())
     assert len(found["seconds of equal slabs on 2 processes, by chunks"]) == 7
     assert set(found["graphs of 100 chunks"]) >= {"fastinit.dask: bytes", "dask.array.zeros: bytes"}
+
+
+def test_a_tiny_run_of_the_regions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every layout, whose values are compared there."""
+    monkeypatch.setattr(sys, "argv", ["regions", "--tiny"])
+    regions.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0][2:] for line in lines[2:]] == list(regions.layouts(1 << 16))
+    layout = regions.layouts(1 << 16)["rows of 13, odd"]
+    out = np.zeros(layout.shape, np.float32)
+    with pytest.raises(AssertionError, match="element"):
+        layout.check(out, regions.INITS["normal"])

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, njit, typeof, types  # type: ignore[attr-defined]
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 
 from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.intrinsics import (
     and_,
     broadcast,
-    copy,
-    copy_line,
+    call_rows,
     even,
     fence,
     full_vectors,
@@ -32,11 +31,11 @@ from fastinit.kernels.intrinsics import (
     iota,
     join,
     load_doubles,
+    load_lanes,
     load_places,
     load_singles,
     low_half,
     lshr,
-    move,
     movemask,
     odd,
     pointer,
@@ -52,42 +51,33 @@ from fastinit.kernels.intrinsics import (
     widen,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
-from fastinit.kernels.simd import BLOCKS, TARGET
+from fastinit.kernels.simd import BLOCKS
+from fastinit.kernels.stores import (
+    APART,
+    LINE,
+    LIST,
+    PACKED,
+    PUT,
+    ROOM,
+    RUN,
+    WHOLE,
+    Plan,
+    carve,
+    drain,
+    pass_,
+    put_run,
+)
+from fastinit.kernels.stores import GROUP as GROUP
+from fastinit.kernels.stores import SCRATCH_BYTES as SCRATCH_BYTES
+from fastinit.kernels.stores import SIZES as SIZES
+from fastinit.kernels.stores import SPAN as SPAN
+from fastinit.kernels.stores import TILE as TILE
 from fastinit.kernels.transforms import ROWS, clamp
 
-GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
-LINE = TARGET.line  # bytes of a cache line
-SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple of every group
-TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: the work that is done once a tile must not show
-SCATTER_TILE = 4096  # of one whose elements lie apart in memory: enough of them to write whole cache lines
-SCATTER_COLUMNS = 256 - 4  # of it, so that its rows end in whole groups wherever in a block they begin
-ROOM = SCATTER_TILE + GROUP + LINE  # of a tile at most: two spans, or the rows of a scattered one, and what overshoots
-SCRATCH_BYTES = ROOM * (8 + 4 + 4 + 2) + BLOCKS * 8 + SCATTER_TILE * 8 + 4 * 8 + LINE
 LAST_ATTEMPT = 4095
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2
-SIZES = (2, 4, 8)  # bytes of the elements that are stored one by one
 ENCODINGS = {"as is": AS_IS, "float16": FLOAT16, "bfloat16": BFLOAT16}  # how values become elements, as kernels take it
-
-
-class Plan(NamedTuple):
-    """Where the elements go, and which they are: columns, consecutive elements of the tensor; rows; and outer axes.
-
-    Strides are in bytes of memory, steps in elements of the tensor. The columns' own places in memory, and the outer
-    axes, come beside it as arrays.
-    """
-
-    first: int  # index of the first element in the tensor, C order
-    size: int  # bytes of an element
-    contiguous: int  # 1: the columns lie next to each other in memory
-    columns: int
-    tile_columns: int
-    rows: int
-    row_stride: int
-    row_step: int
-    tile_rows: int
-    tiles: int
-    streaming: int  # 1: bypass the caches
 
 
 class Request(NamedTuple):
@@ -101,22 +91,20 @@ class Request(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """The arrays of one task, which every tile uses again.
+    """The arrays of one task, `Parts` by their types.
 
-    They are carved from one buffer and own nothing, and no pass slices them: an array that owns its memory costs two
-    atomic reference counts wherever it is passed or sliced, half a microsecond a tile in all.
+    They own nothing, and no pass slices them: an array that owns its memory costs two atomic reference counts wherever
+    it is passed or sliced, half a microsecond a tile in all.
     """
 
     values: Any
-    todo: Any  # places in a span that are out of bounds
-    starts: Any  # where in ``values`` each row of the tile begins
-    fresh: Any  # the next proposals for some of ``todo``
-    encoded: Any  # 16-bit elements
-    places: Any  # where in memory each column of the tile goes, relative to its row
-    pending: Any  # to stream: destination, source, number of lines; and the place for the next span
-
-
-_pass = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
+    todo: Any
+    fresh: Any
+    elements: Any
+    encoded: Any
+    blocks: Any
+    pending: Any
+    parts: Any
 
 
 def _by_transform(stub: Callable[..., Any]) -> Any:
@@ -135,7 +123,7 @@ def _pairs_by_width(real, c):
     return lambda real, c: (join(weave(c[0], c[1])), join(weave(c[2], c[3])))
 
 
-@_pass
+@pass_
 def _words(blocks, c1, request):
     """Return the pairs of words of these blocks: the first words of all, and the second ones."""
     name, key = request.stream, request.key
@@ -143,21 +131,7 @@ def _words(blocks, c1, request):
     return _pairs(request.low, words)
 
 
-@_pass
-def _drain(scratch, most):
-    """Stream some of the pending lines.
-
-    A burst of streaming stores fills the store buffer, and what follows waits for the memory; a few lines after every
-    group leave while the next one is computed.
-    """
-    pending = scratch.pending
-    to, source, lines = pending[0], pending[1], min(most, pending[2])
-    for line in range(lines):
-        copy_line(to + LINE * line, source + LINE * line)
-    pending[0], pending[1], pending[2] = to + LINE * lines, source + LINE * lines, pending[2] - lines
-
-
-@_pass
+@pass_
 def _store(to, elements, streaming):
     """Store past the caches or through them."""
     if streaming:
@@ -203,26 +177,32 @@ def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
     return narrow if first.bitwidth == 32 else wide
 
 
-def _groups(transform, scratch, request, to, block, groups, encoding, streaming):
+def _groups(transform, scratch, request, to, lanes, block, groups, encoding, streaming):
     """Draw the blocks of some groups, attempt 0 where the transform has one, and store their elements from ``to`` on.
 
-    No group passes a multiple of 2**32 blocks, so that the counter's second word is one number.
+    ``lanes`` is the address of a list of blocks, or 0 where they follow each other from ``block`` on. No group passes a
+    multiple of 2**32 blocks, so that the counter's second word is one number, that of ``block``.
     """
 
 
 @_by_transform(_groups)
-def _groups_by_transform(transform, scratch, request, to, block, groups, encoding, streaming):
+def _groups_by_transform(transform, scratch, request, to, lanes, block, groups, encoding, streaming):
     draw = ROWS[transform.instance_class].pair
     if draw is None:
-        return lambda transform, scratch, request, to, block, groups, encoding, streaming: None
+        return lambda transform, scratch, request, to, lanes, block, groups, encoding, streaming: None
 
-    def loop(transform, scratch, request, to, block, groups, encoding, streaming):
-        first = np.uint64(block)
+    def loop(transform, scratch, request, to, lanes, block, groups, encoding, streaming):
+        first, step, stride = np.uint64(block), np.uint64(BLOCKS), 0
         c1 = broadcast(first >> HALF)
+        if lanes:
+            first, step, stride = np.uint64(0), np.uint64(0), 8 * BLOCKS
+        else:
+            lanes = scratch.parts.lanes
         for group in range(groups):
-            a, b = _words(iota(first + np.uint64(group * BLOCKS)), c1, request)
+            blocks = load_lanes(lanes + stride * group) + (first + step * np.uint64(group))
+            a, b = _words(blocks, c1, request)
             values, others = draw(transform, a, b)
-            _drain(scratch, BLOCKS // 4)
+            drain(scratch.pending, BLOCKS // 4)
             to += _put(values, others, transform, request.low, request.high, to, encoding, streaming)
 
     return loop
@@ -283,20 +263,31 @@ def _propose_by_transform(transform, a, b):
     return two_pairs if transform.types[0].bitwidth == 32 else (lambda transform, a, b: propose(transform, a, b))
 
 
-def _settle(transform, scratch, request, at, size, base):
+@pass_
+def _number(scratch, lanes, start, some):
+    """Look up the indices in the tensor of some elements of ``todo``, those of the blocks at the address ``lanes``."""
+    per_block = 16 // scratch.values.itemsize
+    skipped = (lanes - scratch.parts.blocks) // 8
+    for j in range(some):
+        place = np.int64(scratch.todo[start + j])
+        scratch.elements[j] = scratch.blocks[skipped + place // per_block] * per_block + place % per_block
+
+
+def _settle(transform, scratch, request, at, size, lanes, base):
     """Redraw the values out of bounds in the span ``values[at:]``, whose first element is number ``base``.
 
-    Every element is redrawn by its own attempts, until all are inside.
+    Unless it is 0, ``lanes`` is the address of a list of its blocks. Every element is redrawn by its own attempts,
+    until all are inside.
     """
 
 
 @_by_transform(_settle)
-def _settle_by_transform(transform, scratch, request, at, size, base):
+def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
     first_attempt = ROWS[transform.instance_class].first_attempt
     if ROWS[transform.instance_class].propose is None:
-        return lambda transform, scratch, request, at, size, base: None
+        return lambda transform, scratch, request, at, size, lanes, base: None
 
-    def loop(transform, scratch, request, at, size, base):
+    def loop(transform, scratch, request, at, size, lanes, base):
         values, todo, fresh = scratch.values, scratch.todo, scratch.fresh
         count = _rejected(transform, scratch, at, size)
         attempt = first_attempt
@@ -304,7 +295,11 @@ def _settle_by_transform(transform, scratch, request, at, size, base):
             left_over = np.int64(0)
             tries = broadcast(np.uint64(attempt) << np.uint64(20))
             for start in range(0, count, BLOCKS):  # what follows the last place is made, but not used
-                blocks = widen(load_places(np.int64(todo.ctypes.data) + 4 * start)) + np.uint64(base)
+                if lanes:
+                    _number(scratch, lanes, start, min(BLOCKS, count - start))
+                    blocks = load_lanes(scratch.parts.elements)
+                else:
+                    blocks = widen(load_places(np.int64(todo.ctypes.data) + 4 * start)) + np.uint64(base)
                 a, b = _words(blocks, (blocks >> HALF) | tries, request)
                 proposals, accepted = _propose(transform, a, b)
                 store(np.int64(fresh.ctypes.data), proposals)
@@ -347,54 +342,6 @@ def _encode_by_width(values, scratch, request, at, size):
     return narrow if values.dtype.bitwidth == 32 else wide
 
 
-@_pass
-def _store_run(scratch, to, source, size, streaming):
-    """Store ``size`` consecutive bytes; of a run to be streamed the whole lines are left pending."""
-    if streaming and size >= 1024:
-        head = -to % LINE
-        lines = (size - head) // LINE
-        done = head + LINE * lines
-        copy(to, source, head)
-        copy(to + done, source + done, size - done)
-        pending = scratch.pending
-        _drain(scratch, pending[2])
-        pending[0], pending[1], pending[2] = to + head, source + head, lines
-        pending[3] = SPAN - pending[3]
-    else:
-        copy(to, source, size)
-
-
-@_pass
-def _move(to, source, size):
-    """Store one element, of one of the sizes in `SIZES`."""
-    if size == 2:
-        move(to, source, np.uint16(0))
-    elif size == 4:
-        move(to, source, np.uint32(0))
-    else:  # 8: a plan has one of `SIZES`
-        move(to, source, np.uint64(0))
-
-
-@_pass
-def _locate(places, inner, column, columns):
-    """List the places of the columns from ``column`` on, relative to their row; ``inner`` as for `fill_tiles`."""
-    for k in range(columns):
-        rest, place = column + k, 0
-        for axis in range(inner.shape[0] - 1, -1, -1):
-            place += rest % inner[axis, 0] * inner[axis, 1]
-            rest //= inner[axis, 0]
-        places[k] = place
-
-
-@register_jitable
-def _scatter(to, source, scratch, rows, columns, plan):
-    """Store a tile whose columns do not lie next to each other: along the rows, whose stride is the shorter one."""
-    for column in range(columns):
-        for row in range(rows):
-            place = to + scratch.places[column] + row * plan.row_stride
-            _move(place, source + (scratch.starts[row] + column) * plan.size, plan.size)
-
-
 def _redraws(transform):
     """Return whether values of this transform are looked at again once they are made."""
 
@@ -405,68 +352,77 @@ def _redraws_by_transform(transform):
     return lambda transform: again
 
 
-@_pass
-def _straight(transform, plan, group, to, head, remaining, room):
+@pass_
+def _straight(transform, plan, group, to, head, some):
     """Return the number of groups that can go straight to memory from ``to`` on, element ``head`` of its block."""
     if _redraws(transform) or head != 0 or (plan.streaming and to % LINE != 0):
         return 0
-    return min(remaining // group, room // BLOCKS)
+    return some // group
 
 
-@_pass
-def _tile(transform, scratch, plan, request, inner, to, index, column, rows, columns):
-    """Make and store one tile; ``to`` and ``index`` are those of its first row's column 0.
+@pass_
+def _alike(blocks, begin, end):
+    """Return how many of the listed blocks [begin, end), from the first on, have its counter's second word."""
+    some = 1
+    while begin + some < end and blocks[begin + some] >> 32 == blocks[begin] >> 32:
+        some += 1
+    return some
 
-    Rows that follow each other in the tensor are one span. A span whose elements lie next to each other is stored piece
-    by piece, others when the whole tile is made.
+
+@pass_
+def _tile(transform, scratch, plan, request, inner, to, index, row, column, rows, columns):
+    """Make and store one tile; ``to`` and ``index`` are those of row 0, column 0 of its outer axes.
+
+    It is made in pieces: of one row, or of the list of all rows' blocks. Elements next to each other go to memory piece
+    by piece, straight from the registers where they can; others when the whole tile is made.
     """
-    width, pending = scratch.values.itemsize, scratch.pending  # of a value before it is rounded
-    group, per_block = 16 * BLOCKS // width, 16 // width
-    together = rows if plan.row_step == columns else 1
-    at_once = plan.contiguous and together == 1
-    at = 0
-    for row in range(0, rows, together):
-        first, count = index + column + row * plan.row_step, together * columns
-        place = to + row * plan.row_stride + column * plan.size
-        done = 0
-        while done < count:
-            goal, head = place + done * plan.size, (first + done) % per_block
-            block = (first + done) // per_block
-            room = np.int64(LOW) + 1 - (block & np.int64(LOW))  # blocks before the counter's second word changes
-            some, encoding, streaming = min(count - done, room * per_block - head, SPAN - head), AS_IS, 0
-            groups = _straight(transform, plan, group, goal, head, count - done, room) if at_once else 0
-            straight = groups > 0
-            if straight:
-                some, encoding, streaming = groups * group, request.encoding, plan.streaming
-            else:
-                if at_once:
-                    at = pending[3]
-                    lead = -goal % LINE // plan.size  # elements before the next whole line
-                    if plan.streaming and not _redraws(transform) and lead > 0 and (head + lead) % per_block == 0:
-                        some = min(some, lead)
-                groups = (head + some + group - 1) // group
-                goal = np.int64(scratch.values.ctypes.data) + at * width
-            _groups(transform, scratch, request, goal, block, groups, encoding, streaming)
-            if not straight:
-                _settle(transform, scratch, request, at, head + some, first + done - head)
-                if at_once:
-                    source = _encode(scratch.values, scratch, request, at, head + some) + (at + head) * plan.size
-                    _store_run(scratch, place + done * plan.size, source, some * plan.size, plan.streaming)
-                elif done == 0:
-                    for k in range(together):
-                        scratch.starts[row + k] = at + head + k * columns
-                at += head + some
-            done += some
-    if at_once:
-        return
-    source = _encode(scratch.values, scratch, request, 0, at)
-    if plan.contiguous:
-        for row in range(rows):
-            start = source + scratch.starts[row] * plan.size
-            copy(to + row * plan.row_stride + column * plan.size, start, columns * plan.size)
+    width, pending, size = scratch.values.itemsize, scratch.pending, plan.size  # width: before a value is rounded
+    per_block = 16 // width
+    group = BLOCKS * per_block
+    listed, spread = plan.way != RUN, plan.way != RUN and plan.compact != WHOLE
+    count, mixed, lanes, source = columns, False, np.int64(0), np.int64(0)
+    memory, inside, axes = scratch.parts.values, np.int64(inner.ctypes.data), inner.shape[0]
+    if plan.way == PACKED or plan.way == APART:
+        to += row * columns * size if plan.way == PACKED else 0
     else:
-        _locate(scratch.places, inner, column, columns)
-        _scatter(to, source, scratch, rows, columns, plan)
+        to, index = to + row * plan.row_stride, index + row * plan.row_step + column
+        to += column * size if plan.way == RUN else 0
+    if listed:
+        count = call_rows(
+            plan.rows_code, LIST, plan, memory, inside, axes, per_block, to, index, row, column, rows, columns
+        )
+        mixed, count, index = count < 0, abs(count) * per_block, 0
+    done = 0
+    while done < count:
+        goal, head, block = to + done * size, (index + done) % per_block, (index + done) // per_block
+        if listed:
+            place = done // per_block
+            lanes, block = scratch.parts.blocks + 8 * place, scratch.blocks[place]
+            room = _alike(scratch.blocks, place, count // per_block) if mixed else count
+        else:
+            room = np.int64(LOW) + 1 - (block & np.int64(LOW))  # blocks before the counter's second word changes
+        some, encoding, streaming = min(count - done, room * per_block - head), AS_IS, 0
+        groups = 0 if spread else _straight(transform, plan, group, goal, head, some)
+        straight, at, made = groups > 0, done, goal
+        if straight:
+            some, encoding, streaming = groups * group, request.encoding, plan.streaming
+        else:
+            if not spread:
+                at, some = pending[3], min(some, SPAN - head)
+                lead = -goal % LINE // size  # elements before the next whole line
+                if plan.streaming and not _redraws(transform) and lead > 0 and (head + lead) % per_block == 0:
+                    some = min(some, lead)
+            groups = (head + some + group - 1) // group
+            made = scratch.parts.values + at * width
+        _groups(transform, scratch, request, made, lanes, block, groups, encoding, streaming)
+        if not straight:
+            _settle(transform, scratch, request, at, head + some, lanes, index + done - head)
+            source = _encode(scratch.values, scratch, request, at, head + some)
+            if not spread:
+                put_run(scratch.pending, goal, source + (at + head) * size, some * size, plan.streaming)
+        done += some
+    if spread:
+        call_rows(plan.rows_code, PUT, plan, memory, inside, axes, per_block, to, source, row, column, rows, columns)
 
 
 def _scratch(one, memory):
@@ -475,28 +431,22 @@ def _scratch(one, memory):
 
 @_by_transform(_scratch)
 def _scratch_by_width(one, memory):
-    real, width = (np.float32, 4) if one.bitwidth == 32 else (np.float64, 8)
+    real = np.float32 if one.bitwidth == 32 else np.float64
 
-    def carve(one, memory):
-        # whole lines, since a vector that spans two costs two accesses
-        values = -(-np.int64(memory.ctypes.data) // LINE) * LINE
-        fresh = values + ROOM * width
-        places = fresh + BLOCKS * width
-        todo = places + SCATTER_TILE * 8
-        starts = todo + ROOM * 4
-        encoded = starts + ROOM * 4
-        pending = encoded + ROOM * 2
+    def carved(one, memory):
+        parts = carve(np.int64(memory.ctypes.data))
         return Scratch(
-            carray(pointer(values), ROOM, real),
-            carray(pointer(todo), ROOM, np.int32),
-            carray(pointer(starts), ROOM, np.int32),
-            carray(pointer(fresh), BLOCKS, real),
-            carray(pointer(encoded), ROOM, np.uint16),
-            carray(pointer(places), SCATTER_TILE, np.int64),
-            carray(pointer(pending), 4, np.int64),
+            carray(pointer(parts.values), ROOM, real),
+            carray(pointer(parts.todo), ROOM, np.int32),
+            carray(pointer(parts.fresh), BLOCKS, real),
+            carray(pointer(parts.elements), BLOCKS, np.int64),
+            carray(pointer(parts.encoded), ROOM, np.uint16),
+            carray(pointer(parts.blocks), ROOM // 2, np.int64),
+            carray(pointer(parts.pending), 4, np.int64),
+            parts,
         )
 
-    return carve
+    return carved
 
 
 def _kernel(transform_class: Any) -> Any:
@@ -507,32 +457,41 @@ def _kernel(transform_class: Any) -> Any:
         """Make the tiles [begin, end) of a plan, for the array at an address.
 
         ``draw`` has the transform's parameters, ``bounds`` the first fields of `Request`, ``plan`` those of `Plan`.
-        ``inner`` has a row (count, stride) for each axis that the columns are made of, ``axes`` one (count, stride,
-        step) for each outer axis.
+        ``inner`` has a row (length, stride, step) for each axis that a tile's columns are made of, or its rows (see
+        `Plan`), ``axes`` one for each outer axis.
         """
         full_vectors()
         transform, plan = transform_class(*draw), Plan(*plan)
         request = Request(bounds[0], bounds[1], bounds[2], key, stream)
         scratch = _scratch(request.low, memory)
         scratch.pending[2], scratch.pending[3] = 0, 0
-        across, down = -(-plan.columns // plan.tile_columns), -(-plan.rows // plan.tile_rows)
+        store(scratch.parts.lanes, iota())
+        across = -(-plan.columns // plan.tile_columns)
+        # where there is a tile more than the rows need, the first one ends where a line of the memory does
+        lead = -address % LINE // plan.size if plan.down * plan.tile_rows >= plan.rows + plan.tile_rows else 0
+        skew = plan.tile_rows - lead if lead else 0
         tile = begin
         while tile < end:  # a row of tiles after the other: only its first one is looked up
-            first = tile % across
-            last = min(across, first + end - tile)
-            rest, row = tile // across // down, tile // across % down * plan.tile_rows
-            to, index = address + row * plan.row_stride, plan.first + row * plan.row_step
+            if plan.way == RUN:
+                first, down, rest = tile % across, tile // across % plan.down, tile // across // plan.down
+                last = min(across, first + end - tile)
+            else:  # a column of tiles after the other, whose pages and lines are the same
+                down, first, rest = tile % plan.down, tile // plan.down % across, tile // plan.down // across
+                last = first + 1
+            row = down * plan.tile_rows - skew
+            rows = min(plan.tile_rows, plan.tile_rows + row, plan.rows - row)
+            row, to, index = max(0, row), address, plan.first
             for axis in range(axes.shape[0] - 1, -1, -1):
                 rest, place = rest // axes[axis, 0], rest % axes[axis, 0]
                 to += place * axes[axis, 1]
                 index += place * axes[axis, 2]
-            rows = min(plan.tile_rows, plan.rows - row)
-            for column in range(first * plan.tile_columns, last * plan.tile_columns, plan.tile_columns):
-                columns = min(plan.tile_columns, plan.columns - column)
-                _tile(transform, scratch, plan, request, inner, to, index, column, rows, columns)
+            if rows > 0:
+                for column in range(first * plan.tile_columns, last * plan.tile_columns, plan.tile_columns):
+                    columns = min(plan.tile_columns, plan.columns - column)
+                    _tile(transform, scratch, plan, request, inner, to, index, row, column, rows, columns)
             tile += last - first
         if plan.streaming:
-            _drain(scratch, scratch.pending[2])
+            drain(scratch.pending, scratch.pending[2])
             fence(0)
 
     return fill_tiles

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic, register_jitable
 
 from fastinit.kernels import emulation
@@ -159,8 +159,12 @@ def _uint64_lanes(_: Any) -> Any:
     return Lanes(types.uint64, BLOCKS)
 
 
-def _iota(builder: Any, first: Any) -> Any:
-    return builder.add(fit(builder, first, _LANES), ir.Constant(_LANES, list(range(BLOCKS))))
+def _iota(context: Any) -> Any:
+    lanes = Lanes(types.uint64, BLOCKS)
+    return lanes(), lambda context, builder, signature, values: ir.Constant(_LANES, list(range(BLOCKS)))
+
+
+iota: Any = intrinsic(_iota)  # (): 0, 1, 2, ... in `BLOCKS` lanes
 
 
 def _weave(builder: Any, x: Any, y: Any) -> Any:
@@ -182,7 +186,6 @@ def _every_other(first: int) -> Any:
 
 
 broadcast = operation(lambda builder, x: fit(builder, x, _LANES), _uint64_lanes)  # one uint64 in `BLOCKS` lanes
-iota = operation(_iota, _uint64_lanes)  # (first): first, first + 1, ... in `BLOCKS` lanes
 widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint32 lanes as uint64
 # the low halves of uint64 lanes, x0 y0 x1 y1 ..., as uint32; and two neighbours of those as a uint64, low half first
 weave = operation(_weave, lambda kind: Lanes(types.uint32, 2 * kind.count))
@@ -220,6 +223,39 @@ def _copy(builder: Any, to: Any, source: Any, size: Any) -> None:
     builder.call(memcpy, [*pointers, size, ir.Constant(BIT, 0)])
 
 
+def _count_up(builder: Any, to: Any, first: Any) -> None:
+    eight = ir.VectorType(LONG, 8)
+    _store(builder, to, builder.add(fit(builder, first, eight), ir.Constant(eight, list(range(8)))))
+
+
+def _transpose(builder: Any, to: Any, apart: Any, source: Any, starts: Any, unit: Any) -> None:
+    size = unit.type.width // 8
+    rows = []
+    for row in range(64 // size):
+        start = _load(builder, builder.add(starts, LONG(4 * row)), INT)
+        place = builder.add(source, builder.mul(builder.sext(start, LONG), LONG(size)))
+        rows.append(_load(builder, place, ir.VectorType(unit.type, 4)))
+    while len(rows) > 1:  # the bit of a row's number that is woven in last is the lowest of its place
+        half = len(rows) // 2
+        rows = [_interleave(builder, rows[k], rows[k + half]) for k in range(half)]
+    _store_quarters(builder, to, apart, rows[0])
+
+
+def _split(builder: Any, to: Any, apart: Any, source: Any, unit: Any) -> None:
+    count = 4 * 64 * 8 // unit.type.width
+    value = _load(builder, source, ir.VectorType(unit.type, count))
+    for _ in range(2):
+        value = builder.shuffle_vector(value, value, indices([*range(0, count, 2), *range(1, count, 2)]))
+    _store_quarters(builder, to, apart, value)
+
+
+def _store_quarters(builder: Any, to: Any, apart: Any, value: Any) -> None:
+    count = value.type.count // 4
+    for quarter in range(4):
+        part = builder.shuffle_vector(value, value, indices(range(quarter * count, (quarter + 1) * count)))
+        _store(builder, builder.add(to, builder.mul(apart, LONG(quarter))), part)
+
+
 def _put(builder: Any, to: Any, *values: Any) -> None:
     kind, count = values[0].type, len(values)
     width = {_IR_REAL[32]: 32, _IR_REAL[64]: 64}.get(kind) or kind.width
@@ -242,7 +278,7 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
     )
 
 
-load_places = _load_many(types.uint32, INT, BLOCKS)
+load_places, load_lanes = _load_many(types.uint32, INT, BLOCKS), _load_many(types.uint64, LONG, BLOCKS)
 load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
 store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
 store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches, to a whole line
@@ -252,6 +288,14 @@ copy_line = operation(  # (to, source): one cache line past the caches, to its o
     ),
     _nothing,
 )
+copy_vector = operation(  # (to, source): 64 bytes, at any address
+    lambda builder, to, source: _store(builder, to, _load(builder, source, ir.VectorType(LONG, 8))) and None, _nothing
+)
+count_up = operation(_count_up, _nothing)  # (to, first): eight uint64, first, first + 1, ...
+# (to, apart, source, starts, unit): 64 bytes of each of four columns, ``apart`` bytes from one to the next, of elements
+# as wide as ``unit``. Row k's first one is number starts[k], an int32, from the address ``source`` on
+transpose = operation(_transpose, _nothing)
+split = operation(_split, _nothing)  # (to, apart, source, unit): the same, of rows of four that follow each other
 # (to, values): to a GPU's memory, at a multiple of all their bytes
 put_one = operation(lambda builder, to, a: _put(builder, to, a), _nothing, emulation.putter())
 put_two = operation(lambda builder, to, a, b: _put(builder, to, a, b), _nothing, emulation.putter())
@@ -303,6 +347,30 @@ def _full_vectors(context: Any) -> Any:
 # (): let the calling function use the widest vectors there are. LLVM stops at 256 bits where it fears for the clock;
 # with 512 the rounds of Philox ran 1.7 times as fast
 full_vectors: Any = intrinsic(_full_vectors)
+
+
+def _call_rows(context: Any, code: Any, action: Any, plan: Any, *numbers: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        # Numba's own convention: addresses for the result and an exception come first, a tuple comes field by field
+        code, action, plan, *rest = values
+        fields = [builder.extract_value(plan, k) for k in range(len(plan.type.elements))]
+        result, error = (cgutils.alloca_once(builder, kind) for kind in (LONG, BYTE.as_pointer()))  # type: ignore[no-untyped-call]
+        given = [result, error, action, *fields, *rest]
+        kind = ir.FunctionType(INT, [value.type for value in given])
+        builder.call(builder.inttoptr(code, kind.as_pointer()), given)
+        return builder.load(result)
+
+    whole = types.int64
+    return whole(whole, whole, plan, *[whole] * len(numbers)), codegen
+
+
+def _typed_call(context, code, action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):  # type: ignore[no-untyped-def]
+    numbers = memory, inner, axes, per_block, to, index, row, column, rows, columns
+    return _call_rows(context, code, action, plan, *numbers)
+
+
+# (code, action, plan, ...): call the kernel of rows at the address ``code``, see `fastinit.kernels.stores.rows_address`
+call_rows: Any = intrinsic(_typed_call)
 
 
 @register_jitable(forceinline=True)

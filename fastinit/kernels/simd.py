@@ -122,6 +122,7 @@ def operation(
         1: lambda context, x: typing(context, x),
         2: lambda context, x, y: typing(context, x, y),
         3: lambda context, x, y, z: typing(context, x, y, z),
+        4: lambda context, w, x, y, z: typing(context, w, x, y, z),
         5: lambda context, v, w, x, y, z: typing(context, v, w, x, y, z),
     }
     typed = fixed[emit.__code__.co_argcount - 1]

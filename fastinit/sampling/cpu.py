@@ -112,9 +112,11 @@ class Tiles(NamedTuple):
         The words of a later attempt begin, in blocks of four, where the counter's attempt does; 32-bit words alone.
         """
         from fastinit.kernels.cpu import ENCODINGS, fill_tiles
+        from fastinit.kernels.stores import RUN, rows_address
 
         plan, inner, axes = tiled(shape, strides, lowered.size, whole, offset)
-        plan = plan._replace(first=plan.first + attempt * 4 * MOST_ELEMENTS)
+        rows_code = rows_address() if plan.way != RUN else 0
+        plan = plan._replace(first=plan.first + attempt * 4 * MOST_ELEMENTS, rows_code=rows_code)
         kernel = fill_tiles(type(lowered.transform), type(lowered.low))  # type: ignore[arg-type] # hashable
         target = (lowered.low, lowered.high, ENCODINGS[lowered.encoding])
         return Tiles(kernel, tuple(lowered.transform), target, tuple(plan), inner, axes, plan.tiles)
@@ -207,7 +209,7 @@ def _scratch() -> np.ndarray[Any, Any]:
     """Return the calling thread's scratch memory, kept: malloc would return it to the system, and fault it in again."""
     memory: np.ndarray[Any, Any] | None = getattr(_own, "scratch", None)
     if memory is None:
-        from fastinit.kernels.cpu import SCRATCH_BYTES
+        from fastinit.kernels.stores import SCRATCH_BYTES
 
         memory = _own.scratch = np.empty(SCRATCH_BYTES, np.uint8)
     return memory

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -198,17 +199,19 @@ def warmup(progress: Progress = None) -> int:
     check_progress(progress)
     load(*FOR_FILLS)
     from fastinit.kernels.cpu import fill_tiles
+    from fastinit.kernels.stores import rows_address
     from fastinit.kernels.transforms import TRANSFORMS
 
-    kernels = [
-        (row.parameters, real)
+    kernels: list[Callable[[], Any]] = [
+        partial(fill_tiles, row.parameters, real)
         for name, row in TRANSFORMS.items()
         for real in (np.float32, np.float64)
         if (name, real) != ("words", np.float64)
     ]
+    kernels.append(rows_address)
 
     def task(k: int) -> int:
-        fill_tiles(*kernels[k])
+        kernels[k]()
         return 1
 
     run_reported(task, len(kernels), len(kernels), 1, progress)
