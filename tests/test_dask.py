@@ -153,7 +153,7 @@ def test_a_matrix_is_one_chunk_unless_allowed(init: fi.Initializer) -> None:
         ({"shape": (5,)}, ValueError, "fan"),
         ({"shape": (-1, 2)}, ValueError, "every size in shape"),
         ({"init": "he_normal"}, TypeError, "init must be an initializer"),
-        ({"dtype": "int32"}, TypeError, "takes only zeros, ones and constant"),
+        ({"dtype": "int32"}, TypeError, "takes only zeros, ones, constant and table"),
         ({"dtype": "complex64"}, TypeError, "float16"),
         ({"dtype": None}, TypeError, "dtype must be named"),
         ({"init": fi.constant(1e30), "dtype": "float16"}, ValueError, "float16"),

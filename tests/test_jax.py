@@ -190,7 +190,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "sparse": ({"init": fi.sparse(0.5)}, ValueError, "give it layout='IO'; got"),
     "float64": ({"dtype": "float64"}, ValueError, "dtype float64 must be enabled by jax.config.update"),
     "int64": ({"init": fi.ones(), "dtype": np.int64}, ValueError, "or be int32, to which JAX would narrow it"),
-    "integers": ({"dtype": "int32"}, TypeError, "out of int32 takes only zeros, ones and constant"),
+    "integers": ({"dtype": "int32"}, TypeError, "out of int32 takes only zeros, ones, constant and table"),
     "no dtype": ({"dtype": None}, TypeError, "dtype must be named"),
     "seed": ({"seed": -1}, ValueError, "seed must be in"),
     "name": ({"name": 1.5}, TypeError, "name must be a string or an integer"),
