@@ -128,6 +128,7 @@ def test_other_devices_get_the_values_of_the_cpu(monkeypatch: pytest.MonkeyPatch
     assert np.array_equal(tensor.numpy(), fi.array((4, 3), fi.normal(), seed=0, name="w")[2:])
 
 
+ELEMENTS = 1 << 24  # 64 MiB, which malloc gets from the system each time: it keeps freed blocks of half of that
 HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -139,15 +140,15 @@ def test_fresh_memory_is_of_huge_pages() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         if how == "accelerated":
             with ft.accelerated(0):
-                torch.empty(1 << 23).normal_()
+                torch.empty(ELEMENTS).normal_()
         elif how == "initialize_":
             with torch.device("meta"):
-                module = torch.nn.Embedding(1 << 13, 1 << 10)
+                module = torch.nn.Embedding(ELEMENTS >> 10, 1 << 10)
             ft.initialize_(module, seed=0)
         else:
-            fi.fill(torch.empty(1 << 23), fi.normal(), seed=0, name=0)
+            fi.fill(torch.empty(ELEMENTS), fi.normal(), seed=0, name=0)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     faults("accelerated")  # compiles
-    assert faults("accelerated") < 2000 < 8000 < faults("fill")
+    assert faults("accelerated") < 2000 < 15000 < faults("fill")
     assert faults("initialize_") < 2000
