@@ -509,3 +509,10 @@ def test_an_import_loads_neither_scipy_special_nor_matplotlib() -> None:
     loaded = json.loads(printed(source))
     assert "fastinit.propagation" in loaded
     assert not {"scipy.special", "matplotlib", "sklearn", "numba"} & set(loaded)
+
+
+def test_layer_normalization_of_one_number() -> None:
+    """It is zero whatever the number is, and so is its gradient."""
+    found = fi.propagate(fi.normal(), depth=3, width=1, layer_norm=True)
+    assert found.predicted_gradient_std.tolist() == [0.0, 0.0, 1.0]
+    assert found.gradient_std.tolist()[:2] == [0.0, 0.0]

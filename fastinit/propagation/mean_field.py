@@ -204,7 +204,8 @@ def _normalization(norm: str, count: int) -> float:
     """
     freedom = count - 1
     variance = freedom / max(freedom - 2, 1)
-    return (count - 1) / count * variance if norm == "batch" else (count - 2) / freedom * variance
+    left = (count - 1) / count if norm == "batch" else max(count - 2, 0) / max(freedom, 1)  # of one number, nothing
+    return left * variance
 
 
 def _echo(stack: Stack, layer: Given, step: _Step) -> _Echo:
