@@ -105,6 +105,11 @@ def test_a_recipe_may_say_what_code_does_not(tmp_path: Path, command: Command) -
     assert command("manifest", "m.json", *where, folder=tmp_path).code == 0
     assert command("init", "m.json", "m.safetensors", "--recipe", "r.toml", "--seed", 1, folder=tmp_path).code == 0
     assert open_tensors(tmp_path / "m.safetensors")[0]["scale"] == 4
+    done = command("init", "m.json", "m.safetensors", "--recipe", "r.toml", "--seed", 1, folder=tmp_path)
+    first, second, closing = done.out.splitlines()
+    assert first == "rule 1 (match = 'scale'): 1 tensor"
+    assert second == "the manifest's own initializers: 3 tensors"
+    assert closing.startswith("m.safetensors: 4 tensors")
     done = command("init", "m.json", "m.safetensors", "--seed", 1, folder=tmp_path)
     assert done.code == 1
     assert "'scale'" in done.errors

@@ -14,8 +14,8 @@ from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix
 from fastinit.io.checkpoint import initialize, plan_shards, planned, write_shards
 from fastinit.io.layout import SHARD_BYTES, File, one_file, shard_bytes
-from fastinit.io.manifests import read_manifest
-from fastinit.io.rules import Rule, read_recipe, recipe_names
+from fastinit.io.manifests import Tensor, read_manifest
+from fastinit.io.rules import Rule, find, read_recipe, recipe_names, summary
 from fastinit.io.values import Values, check
 
 
@@ -95,7 +95,19 @@ def command(
                 only=only,
                 digest=digest,
             )
+    if not quiet:
+        _print_counts(tensors, rules)
     print_closing_line(path, written)
+
+
+def _print_counts(tensors: Sequence[Tensor], rules: Sequence[Rule]) -> None:
+    """Print how many tensors of the model each rule gave its initializer."""
+    found, _ = find(tensors, rules)
+    counts = [(f"rule {rule.number} ({rule.globs})", count) for rule, count in summary(found, rules)]
+    if own := sum(one.rule is None for one in found):
+        counts.append(("the manifest's own initializers", own))
+    for title, count in counts:
+        click.echo(printable(f"{title}: {count} tensor{'' if count == 1 else 's'}"))
 
 
 _COLUMNS = ("tensor", "shape", "dtype", "bytes", "file", "rule", "init", "distribution")
