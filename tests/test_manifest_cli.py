@@ -157,6 +157,22 @@ def test_without_torch_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert done.errors.startswith("fastinit: fastinit manifest needs torch: pip install fastinit-weights[torch]")
 
 
+def test_a_table_of_a_part_is_none_of_the_whole(tmp_path: Path) -> None:
+    """As an initializer it would be asked for all of the tensor's values, and refuse."""
+
+    class Half(nn.Embedding):
+        def reset_parameters(self) -> None:
+            super().reset_parameters()
+            with torch.no_grad():
+                self.weight[1:3].copy_(torch.arange(8.0).reshape(2, 4))
+
+    with torch.device("meta"):
+        module = Half(5, 4)
+    report = ft.record(module)
+    (found,) = report.manifest()
+    assert (found.init, found.regions, report.computed) == ("", (), ("weight",))
+
+
 def test_values_of_random_numbers_are_no_table() -> None:
     class Steps(nn.Module):
         def __init__(self) -> None:

@@ -57,6 +57,10 @@ class Draws(TorchDispatchMode):
         """Write a tensor's values; False if another context, or torch, is to do it."""
         raise NotImplementedError
 
+    def fill_whole(self, tensor: Tensor, init: Initializer, name: str | int) -> None:
+        """Fill a tensor as the stream of this name."""
+        fill_box(tensor, whole(tensor), init, seed=self.seed, name=name, threads=self.threads)
+
     def seen(self, tensor: Tensor, init: Initializer, /) -> None:
         """Take note of what was written by fastinit itself."""
 
@@ -105,7 +109,7 @@ class Numbered(Draws):
 
     def write(self, tensor: Tensor, init: Initializer, /) -> bool:
         """Write a tensor as the next stream."""
-        fill_box(tensor, whole(tensor), init, seed=self.seed, name=next(self._numbers), threads=self.threads)
+        self.fill_whole(tensor, init, next(self._numbers))
         return True
 
     def other(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -126,7 +130,7 @@ class Single(Draws):
 
     def write(self, tensor: Tensor, init: Initializer, /) -> bool:
         """Write a tensor, and tell the contexts around this one."""
-        fill_box(tensor, whole(tensor), init, seed=self.seed, name=self.name, threads=self.threads)
+        self.fill_whole(tensor, init, self.name)
         calls.tell(tensor, init)
         return True
 

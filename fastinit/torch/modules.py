@@ -17,7 +17,7 @@ from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix
 from fastinit.torch import calls
 from fastinit.torch.contexts import Draws
-from fastinit.torch.places import fill_box, whole
+from fastinit.torch.places import fill_box
 from fastinit.torch.report import InitializationReport
 from fastinit.torch.sharding import is_distributed
 from fastinit.torch.slots import Slot, Slots, Spot, storage_of, written_by
@@ -45,7 +45,8 @@ class Named(Draws):
     ) -> None:
         super().__init__(seed, threads)
         self._tables = Tables() if keep_tables else None
-        self.slots, self.prefix, self._progress, self._done = Slots(module, prefix), prefix, report, 0
+        self.slots, self.prefix, self._progress = Slots(module, prefix), prefix, report
+        self._done = self._total = 0  # bytes; those of all tensors are known once ties are
         self._temporaries: dict[int, tuple[weakref.ref[Tensor], Initializer]] = {}
         self._numbers = itertools.count()
 
@@ -57,8 +58,7 @@ class Named(Draws):
             return True
         if not calls.outermost(self):
             return False
-        name = f"{self.prefix}temporary {next(self._numbers)}"
-        fill_box(tensor, whole(tensor), init, seed=self.seed, name=name, threads=self.threads)
+        self.fill_whole(tensor, init, f"{self.prefix}temporary {next(self._numbers)}")
         if self._tables is not None:
             self._tables.add_random(tensor)
         self._temporaries[storage_of(tensor)] = weakref.ref(tensor), init
@@ -75,23 +75,20 @@ class Named(Draws):
         slot, box = spot.slot, spot.box
         if slot.frozen:
             return
-        known: dict[str, Any] = {"seed": self.seed, "threads": self.threads}
-        all_of_it = box == whole(slot.tensor)
-        if box is not None and (not _is_matrix(init, tensor) or (all_of_it and spot.straight)):
-            fill_box(slot.tensor, box, init, name=slot.name, **known)
+        if box is not None and (spot.straight or not _is_matrix(init, tensor)):
+            fill_box(slot.tensor, box, init, seed=self.seed, name=slot.name, threads=self.threads)
         elif is_distributed(slot.tensor):
             raise RuntimeError(f"{init} cannot initialize a part of the distributed {quoted(slot.name)}")
         elif not tensor.is_meta:
             made = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)  # its own matrix, or odd places
-            place = f"{slot.name}[{spot.view.storage_offset()}, {tuple(spot.view.stride())}]"
-            fill_box(made, whole(made), init, name=place, **known)
+            self.fill_whole(made, init, f"{slot.name}[{spot.view.storage_offset()}, {tuple(spot.view.stride())}]")
             tensor.detach().copy_(made)
         slot.note(spot.view, init)
         self._tell(tensor)
 
     def write_whole(self, slot: Slot, init: Initializer) -> None:
         """Write a slot's tensor from outside of its module's code."""
-        fill_box(slot.tensor, whole(slot.tensor), init, seed=self.seed, name=slot.name, threads=self.threads)
+        self.fill_whole(slot.tensor, init, slot.name)
         torch.autograd.graph.increment_version(slot.tensor)
         slot.note(slot.geometry, init)
         self._tell(slot.tensor)
@@ -99,9 +96,9 @@ class Named(Draws):
     def _tell(self, tensor: Tensor) -> None:
         """Report the bytes of what was written."""
         if self._progress is not None:
-            total = sum(slot.nbytes for slot in self.slots.all)
-            self._done = min(self._done + tensor.numel() * tensor.element_size(), total)
-            self._progress(self._done, total)
+            self._total = self._total or sum(slot.nbytes for slot in self.slots.all)
+            self._done = min(self._done + tensor.numel() * tensor.element_size(), self._total)
+            self._progress(self._done, self._total)
 
     def report(self, *, complete: bool = False, buffers: bool = False) -> InitializationReport:
         """Return what each parameter and buffer got so far.
@@ -130,7 +127,7 @@ class Named(Draws):
             return written[0]
         copied, constant = self._copied(function, args), calls.constant_of(function, args)
         init = copied or constant
-        if init is None and spots and self._tables is not None:
+        if init is None and spots and spots[0].straight and self._tables is not None:  # a table is of a whole tensor
             init = copied = self._tables.copied(function, args)
         if spots and init is not None and (copied is not None or spots[0].lost):
             self._write(spots[0], written[0], init)
