@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastinit as fi
+from fastinit.core.boxes import intersection
 from fastinit.io.checkpoint import plan_shards, planned, write_shards
-from fastinit.io.layout import Entry, Part, boxes, common, contents_of, overlapping, shard_bytes, shards
+from fastinit.io.layout import Entry, boxes, contents_of, overlapping, shard_bytes, shards
 from fastinit.io.manifests import Tensor
 from fastinit.io.rules import Rule
 from fastinit.io.tensor_files import CODES, open_tensors
@@ -175,7 +176,6 @@ def test_overlaps_are_found(sizes: list[int], begin: int, end: int) -> None:
 
 
 def test_what_boxes_have_in_common() -> None:
-    part = Part((2, 3), (2, 4), fi.zeros())
-    assert common((0, 0), (3, 5), part) == ((2, 3), (1, 2))
-    assert common((0, 0), (2, 9), part) is None
-    assert common((), (), Part((), (), fi.zeros())) == ((), ())
+    assert intersection((0, 0), (3, 5), (2, 3), (2, 4)) == ((2, 3), (1, 2))
+    assert intersection((0, 0), (2, 9), (2, 3), (2, 4)) is None
+    assert intersection((), (), (), ()) == ((), ())

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastinit.core.arrays import Array
+from fastinit.core.boxes import intersection
 from fastinit.distributions import Constant, Distribution, Normal
 from fastinit.initializers.sinusoids import Columns
 
@@ -111,13 +112,12 @@ def _overlap(
     origin: Places, sizes: Places, offset: Places, shape: Places
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]] | tuple[None, None]:
     """Return the part of a box that lies in a region, as slices of region and box; None if there is none."""
-    low = [max(a, b) for a, b in zip(origin, offset, strict=True)]
-    high = [min(a + m, b + n) for a, m, b, n in zip(origin, sizes, offset, shape, strict=True)]
-    if any(a >= b for a, b in zip(low, high, strict=True)):
+    common = intersection(origin, sizes, offset, shape)
+    if common is None:
         return None, None
 
     def relative(start: Places) -> tuple[slice, ...]:
-        return tuple(slice(a - c, b - c) for a, b, c in zip(low, high, start, strict=True))
+        return tuple(slice(at - c, at - c + size) for at, size, c in zip(*common, start, strict=True))
 
     return relative(offset), relative(origin)
 
@@ -165,8 +165,7 @@ class Identity:
 
     def cut(self, out: Array, threads: int) -> tuple[int, int]:
         """Return an axis, and the length along it of one piece of work."""
-        axis = int(np.argmax(out.shape))
-        return axis, max(1, out.shape[axis] * PIECE_BYTES // out.nbytes)
+        return _along_the_longest(out)
 
     def make(self, out: Array, offset: Places, source: Source) -> None:
         """Fill the region of the tensor that begins at ``offset``."""
@@ -266,8 +265,7 @@ class Sinusoidal:
 
     def cut(self, out: Array, threads: int) -> tuple[int, int]:
         """Return an axis, and the length along it of one piece of work."""
-        axis = int(np.argmax(out.shape))
-        return axis, max(1, out.shape[axis] * PIECE_BYTES // out.nbytes)
+        return _along_the_longest(out)
 
     def make(self, out: Array, offset: Places, source: Source) -> None:
         """Fill the region of the tensor that begins at ``offset``."""
@@ -277,6 +275,12 @@ class Sinusoidal:
         for k in range(0, rows, step):
             positions = np.arange(offset[-2] + k, offset[-2] + min(k + step, rows))
             out[..., k : k + step, :] = rounded(waves.at(positions), out.dtype)
+
+
+def _along_the_longest(out: Array) -> tuple[int, int]:
+    """Return the longest axis, and the length along it of a piece of `PIECE_BYTES`."""
+    axis = int(np.argmax(out.shape))
+    return axis, max(1, out.shape[axis] * PIECE_BYTES // out.nbytes)
 
 
 def rounded(values: Array, dtype: np.dtype[Any]) -> Array:

@@ -234,11 +234,3 @@ def boxes(shape: Places, begin: int, end: int) -> Iterator[tuple[Places, Places]
     if row * step < end:
         for offset, sizes in boxes(shape[1:], 0, end - row * step):
             yield (row, *offset), (1, *sizes)
-
-
-def common(offset: Places, shape: Places, part: Part) -> tuple[Places, Places] | None:
-    """Return the offset and shape of what a box and a part have in common, if anything."""
-    starts = tuple(map(max, offset, part.offset))
-    ends = [min(a + m, b + n) for a, m, b, n in zip(offset, shape, part.offset, part.shape, strict=True)]
-    sizes = tuple(end - start for start, end in zip(starts, ends, strict=True))
-    return (starts, sizes) if all(size > 0 for size in sizes) else None

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fastinit.core.arrays import Array
+from fastinit.core.boxes import intersection
 from fastinit.core.dtypes import dtype_of
 from fastinit.core.text import quoted
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix
 from fastinit.io.blocks import Bytes, Observer
 from fastinit.io.files import complete_blocks
-from fastinit.io.layout import Content, File, Places, boxes, common, overlapping
+from fastinit.io.layout import Content, File, Places, boxes, overlapping
 from fastinit.io.manifests import Tensor
 from fastinit.sampling.filling import fill
 
@@ -95,7 +96,7 @@ def _draw(content: Content, begin: int, memory: Bytes, values: Values) -> None:
         at += count
         _fill_box(tensor, content.init, box, offset, values)
         for part in content.parts:
-            if both := common(offset, sizes, part):
+            if both := intersection(offset, sizes, part.offset, part.shape):
                 start, extent = both
                 inside = tuple(slice(s - o, s - o + n) for s, o, n in zip(start, offset, extent, strict=True))
                 _fill_box(tensor, part.init, box[inside], start, values)

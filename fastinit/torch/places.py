@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastinit.core.arrays import torch_memory
+from fastinit.core.boxes import intersection
 from fastinit.core.dtypes import DTYPES
 from fastinit.core.pages import ask_for_huge_pages
 from fastinit.initializers.base import Initializer
@@ -32,13 +33,8 @@ class Box(NamedTuple):
 
     def meet(self, other: Box) -> Box | None:
         """Return the part that two boxes have in common; None if there is none."""
-        low = tuple(map(max, self.offset, other.offset))
-        ends = [
-            min(a + m, b + n) for a, m, b, n in zip(self.offset, self.shape, other.offset, other.shape, strict=True)
-        ]
-        if any(end <= at for at, end in zip(low, ends, strict=True)):
-            return None
-        return Box(low, tuple(end - at for at, end in zip(low, ends, strict=True)))
+        common = intersection(*self, *other)
+        return None if common is None else Box(*common)
 
 
 def whole(tensor: Tensor) -> Box:
