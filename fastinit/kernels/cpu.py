@@ -24,7 +24,6 @@ from fastinit.kernels.intrinsics import (
     and_,
     broadcast,
     call_rows,
-    even,
     fence,
     full_vectors,
     interleave,
@@ -34,12 +33,14 @@ from fastinit.kernels.intrinsics import (
     load_lanes,
     load_places,
     load_singles,
+    load_words,
     low_half,
+    low_word,
     lshr,
     movemask,
-    odd,
     pointer,
     popcount,
+    scatter,
     select,
     shl,
     store,
@@ -51,13 +52,14 @@ from fastinit.kernels.intrinsics import (
     widen,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
-from fastinit.kernels.simd import BLOCKS
+from fastinit.kernels.simd import BLOCKS, LOT
 from fastinit.kernels.stores import (
     APART,
     LINE,
     LIST,
     PACKED,
     PUT,
+    REDRAWN,
     ROOM,
     RUN,
     WHOLE,
@@ -75,6 +77,7 @@ from fastinit.kernels.stores import TILE as TILE
 from fastinit.kernels.transforms import ROWS, clamp
 
 LAST_ATTEMPT = 4095
+EVERY = np.uint64(2**LOT - 1)  # lane, in a mask of them
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2
 ENCODINGS = {"as is": AS_IS, "float16": FLOAT16, "bfloat16": BFLOAT16}  # how values become elements, as kernels take it
@@ -99,7 +102,6 @@ class Scratch(NamedTuple):
 
     values: Any
     todo: Any
-    fresh: Any
     elements: Any
     encoded: Any
     blocks: Any
@@ -125,10 +127,9 @@ def _pairs_by_width(real, c):
 
 @pass_
 def _words(blocks, c1, request):
-    """Return the pairs of words of these blocks: the first words of all, and the second ones."""
+    """Return the four words of each of these blocks."""
     name, key = request.stream, request.key
-    words = philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
-    return _pairs(request.low, words)
+    return philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
 
 
 @pass_
@@ -200,7 +201,7 @@ def _groups_by_transform(transform, scratch, request, to, lanes, block, groups, 
             lanes = scratch.parts.lanes
         for group in range(groups):
             blocks = load_lanes(lanes + stride * group) + (first + step * np.uint64(group))
-            a, b = _words(blocks, c1, request)
+            a, b = _pairs(request.low, _words(blocks, c1, request))
             values, others = draw(transform, a, b)
             drain(scratch.pending, BLOCKS // 4)
             to += _put(values, others, transform, request.low, request.high, to, encoding, streaming)
@@ -247,20 +248,30 @@ def _rejected_by_transform(transform, scratch, at, size):
     return everything if ROWS[transform.instance_class].pair is None else outsiders
 
 
-def _propose(transform, a, b):
-    """Return one proposal for each block: fresh values, and whether they are accepted."""
+def _propose(transform, words):
+    """Return one proposal for each of some blocks, whose words are at an address, and a mask of those accepted."""
 
 
 @_by_transform(_propose)
-def _propose_by_transform(transform, a, b):
+def _propose_by_transform(transform, words):
     propose: Any = ROWS[transform.instance_class].propose
 
-    def two_pairs(transform, a, b):
-        first, taken = propose(transform, even(a), even(b))
-        second, spare = propose(transform, odd(a), odd(b))
-        return select(taken, first, second), taken | spare
+    def two_pairs(transform, words):
+        a, b = load_words(words), load_words(words + 4 * REDRAWN)
+        proposals, accepted = propose(transform, a, b)
+        if movemask(accepted) != EVERY:  # seldom
+            a, b = load_words(words + 8 * REDRAWN), load_words(words + 12 * REDRAWN)
+            others, good = propose(transform, a, b)
+            proposals, accepted = select(accepted, proposals, others), accepted | good
+        return proposals, movemask(accepted)
 
-    return two_pairs if transform.types[0].bitwidth == 32 else (lambda transform, a, b: propose(transform, a, b))
+    def one_pair(transform, words):
+        a = join(interleave(load_places(words), load_places(words + 4 * REDRAWN)))
+        b = join(interleave(load_places(words + 8 * REDRAWN), load_places(words + 12 * REDRAWN)))
+        proposals, accepted = propose(transform, a, b)
+        return proposals, movemask(accepted)
+
+    return two_pairs if transform.types[0].bitwidth == 32 else one_pair
 
 
 @pass_
@@ -274,10 +285,10 @@ def _number(scratch, lanes, start, some):
 
 
 def _settle(transform, scratch, request, at, size, lanes, base):
-    """Redraw the values out of bounds in the span ``values[at:]``, whose first element is number ``base``.
+    """Redraw the first ``count`` places of ``todo`` in the span ``values[at:]``, whose first element is number ``base``.
 
-    Unless it is 0, ``lanes`` is the address of a list of its blocks. Every element is redrawn by its own attempts,
-    until all are inside.
+    Unless it is 0, ``lanes`` is the address of a list of the span's blocks. Every element is redrawn by its own
+    attempts, until all are inside. All words come before all values: in one loop each would wait for the other's chain.
     """
 
 
@@ -286,29 +297,38 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
     first_attempt = ROWS[transform.instance_class].first_attempt
     if ROWS[transform.instance_class].propose is None:
         return lambda transform, scratch, request, at, size, lanes, base: None
+    lot = LOT if transform.types[0].bitwidth == 32 else BLOCKS
+    every = np.uint64(2**lot - 1)
 
     def loop(transform, scratch, request, at, size, lanes, base):
-        values, todo, fresh = scratch.values, scratch.todo, scratch.fresh
+        values, todo, parts = scratch.values, scratch.todo, scratch.parts
+        span = parts.values + at * values.itemsize
         count = _rejected(transform, scratch, at, size)
         attempt = first_attempt
         while count > 0 and attempt <= LAST_ATTEMPT:
+            for k in range(lot):  # what follows the last place is made, too, for a place that nobody reads
+                todo[np.uint64(count + k)] = ROOM - 1 - at
             left_over = np.int64(0)
             tries = broadcast(np.uint64(attempt) << np.uint64(20))
-            for start in range(0, count, BLOCKS):  # what follows the last place is made, but not used
-                if lanes:
-                    _number(scratch, lanes, start, min(BLOCKS, count - start))
-                    blocks = load_lanes(scratch.parts.elements)
-                else:
-                    blocks = widen(load_places(np.int64(todo.ctypes.data) + 4 * start)) + np.uint64(base)
-                a, b = _words(blocks, (blocks >> HALF) | tries, request)
-                proposals, accepted = _propose(transform, a, b)
-                store(np.int64(fresh.ctypes.data), proposals)
-                good = movemask(accepted)
-                for j in range(min(BLOCKS, count - start)):
-                    place = todo[np.uint64(start + j)]
-                    values[np.uint64(at + place)] = fresh[np.uint64(j)]
-                    todo[np.uint64(left_over)] = place
-                    left_over += 1 - np.int64(and_(lshr(good, j), np.uint64(1)))
+            for begin in range(0, count, REDRAWN):
+                some = min(REDRAWN, count - begin)
+                for k in range(0, some, BLOCKS):
+                    if lanes:
+                        _number(scratch, lanes, begin + k, min(BLOCKS, some - k))
+                        blocks = load_lanes(parts.elements)
+                    else:
+                        blocks = widen(load_places(parts.todo + 4 * (begin + k))) + np.uint64(base)
+                    c = _words(blocks, (blocks >> HALF) | tries, request)
+                    store(parts.words + 4 * k, low_word(c[0]))
+                    store(parts.words + 4 * (k + REDRAWN), low_word(c[1]))
+                    store(parts.words + 4 * (k + 2 * REDRAWN), low_word(c[2]))
+                    store(parts.words + 4 * (k + 3 * REDRAWN), low_word(c[3]))
+                for k in range(0, some, lot):
+                    proposals, accepted = _propose(transform, parts.words + 4 * k)
+                    scatter(span, parts.todo + 4 * (begin + k), parts.fresh, proposals)
+                    for j in range(min(lot, some - k) if accepted != every else 0):  # seldom
+                        todo[np.uint64(left_over)] = todo[np.uint64(begin + k + j)]
+                        left_over += 1 - np.int64(and_(lshr(accepted, j), np.uint64(1)))
             count = left_over
             attempt += 1
         for j in range(count):  # never reached by a distribution that has room for its values among the floats
@@ -438,7 +458,6 @@ def _scratch_by_width(one, memory):
         return Scratch(
             carray(pointer(parts.values), ROOM, real),
             carray(pointer(parts.todo), ROOM, np.int32),
-            carray(pointer(parts.fresh), BLOCKS, real),
             carray(pointer(parts.elements), BLOCKS, np.int64),
             carray(pointer(parts.encoded), ROOM, np.uint16),
             carray(pointer(parts.blocks), ROOM // 2, np.int64),

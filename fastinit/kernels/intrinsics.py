@@ -23,6 +23,7 @@ from fastinit.kernels.simd import (
     BYTE,
     INT,
     LONG,
+    LOT,
     TARGET,
     Lanes,
     element,
@@ -145,7 +146,9 @@ low_half = operation(
     lambda kind: like(kind, types.uint16),
     emulation.cut(16),
 )
-low_word = operation(lambda builder, i: builder.trunc(i, INT), lambda _: types.uint32, emulation.cut(32))
+low_word = operation(
+    lambda builder, i: builder.trunc(i, like(i.type, INT)), lambda kind: like(kind, types.uint32), emulation.cut(32)
+)
 long_word = operation(  # (low, high)
     lambda builder, low, high: builder.or_(builder.zext(low, LONG), builder.shl(builder.zext(high, LONG), LONG(32))),
     lambda _: types.uint64,
@@ -178,20 +181,15 @@ def _interleave(builder: Any, x: Any, y: Any) -> Any:
     return builder.shuffle_vector(x, y, indices(at for k in range(count) for at in (k, count + k)))
 
 
-def _every_other(first: int) -> Any:
-    return operation(
-        lambda builder, x: builder.shuffle_vector(x, x, indices(range(first, x.type.count, 2))),
-        lambda kind: Lanes(kind.element, kind.count // 2),
-    )
-
-
 broadcast = operation(lambda builder, x: fit(builder, x, _LANES), _uint64_lanes)  # one uint64 in `BLOCKS` lanes
 widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint32 lanes as uint64
 # the low halves of uint64 lanes, x0 y0 x1 y1 ..., as uint32; and two neighbours of those as a uint64, low half first
 weave = operation(_weave, lambda kind: Lanes(types.uint32, 2 * kind.count))
-join = operation(lambda builder, x: builder.bitcast(x, _LANES), _uint64_lanes)
+join = operation(
+    lambda builder, x: builder.bitcast(x, ir.VectorType(LONG, x.type.count // 2)),
+    lambda kind: Lanes(types.uint64, kind.count // 2),
+)
 interleave = operation(_interleave, lambda kind: Lanes(kind.element, 2 * kind.count))  # x0 y0 x1 y1 ...
-even, odd = _every_other(0), _every_other(1)  # x0 x2 x4 ...; x1 x3 x5 ...
 movemask = operation(  # up to 64 conditions as the bits of a uint64, the first one the lowest
     lambda builder, x: builder.zext(builder.bitcast(x, ir.IntType(x.type.count)), LONG), lambda _: types.uint64
 )
@@ -279,6 +277,7 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
 
 
 load_places, load_lanes = _load_many(types.uint32, INT, BLOCKS), _load_many(types.uint64, LONG, BLOCKS)
+load_words = _load_many(types.uint32, INT, LOT)
 load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
 store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
 store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches, to a whole line
@@ -306,6 +305,8 @@ move = operation(  # (to, source, unit): one element as wide as ``unit``, at any
 )
 fence = operation(lambda builder, _: builder.fence("seq_cst"), _nothing)  # (0): streamed lines are visible after it
 pointer = operation(lambda builder, address: builder.inttoptr(address, BYTE.as_pointer()), lambda _: types.voidptr)
+
+
 popcount = operation(  # of the conditions hold
     lambda builder, x: builder.zext(builder.ctpop(builder.bitcast(x, ir.IntType(x.type.count))), LONG),
     lambda _: types.int64,
@@ -333,6 +334,21 @@ def _store_compressed(builder: Any, to: Any, first: Any, condition: Any) -> None
 # conditions. One instruction where the processor has it. LLVM has a way for every other, but its code for SVE lets
 # a store pass another one to the same place
 store_compressed = operation(_store_compressed, _nothing)
+
+
+def _scatter(builder: Any, to: Any, places: Any, source: Any, lanes: Any) -> None:
+    _store(builder, source, lanes)
+    size = 4 if lanes.type.element == _IR_REAL[32] else 8
+    unit = ir.IntType(8 * size)
+    for k in range(lanes.type.count):
+        place = builder.sext(_load(builder, builder.add(places, LONG(4 * k)), INT), LONG)
+        value = _load(builder, builder.add(source, LONG(size * k)), unit)
+        _store(builder, builder.add(to, builder.mul(place, LONG(size))), value)
+
+
+# (to, places, source, lanes): lane k to number places[k], an int32, from the address ``to`` on. Through memory at
+# ``source``, since a processor reads a lane from there sooner than from a register
+scatter = operation(_scatter, _nothing)
 
 
 def _full_vectors(context: Any) -> Any:
