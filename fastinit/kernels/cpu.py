@@ -21,6 +21,7 @@ from numba.extending import overload
 
 from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.intrinsics import (
+    VALUES,
     and_,
     broadcast,
     call_rows,
@@ -30,6 +31,7 @@ from fastinit.kernels.intrinsics import (
     iota,
     join,
     load_doubles,
+    load_half,
     load_lanes,
     load_places,
     load_singles,
@@ -210,7 +212,7 @@ def _groups_by_transform(transform, scratch, request, to, lanes, block, groups, 
 
 
 def _load(low, address):
-    """Load 16 values."""
+    """Load `VALUES` values."""
 
 
 @_by_transform(_load)
@@ -236,10 +238,10 @@ def _rejected_by_transform(transform, scratch, at, size):
     def outsiders(transform, scratch, at, size):
         todo, values, count = scratch.todo, scratch.values, 0
         source, to = np.int64(values.ctypes.data) + at * values.itemsize, np.int64(todo.ctypes.data)
-        for first in range(0, size, 16):
+        for first in range(0, size, VALUES):
             some = _load(transform.lower, source + first * values.itemsize)
             outside = (some < transform.lower) | (some > transform.upper)
-            store_compressed(to + 4 * count, first, outside)
+            store_compressed(to + 2 * count, first, outside)
             count += popcount(outside)
         while count > 0 and todo[count - 1] >= size:
             count -= 1
@@ -266,8 +268,8 @@ def _propose_by_transform(transform, words):
         return proposals, movemask(accepted)
 
     def one_pair(transform, words):
-        a = join(interleave(load_places(words), load_places(words + 4 * REDRAWN)))
-        b = join(interleave(load_places(words + 8 * REDRAWN), load_places(words + 12 * REDRAWN)))
+        a = join(interleave(load_half(words), load_half(words + 4 * REDRAWN)))
+        b = join(interleave(load_half(words + 8 * REDRAWN), load_half(words + 12 * REDRAWN)))
         proposals, accepted = propose(transform, a, b)
         return proposals, movemask(accepted)
 
@@ -285,10 +287,10 @@ def _number(scratch, lanes, start, some):
 
 
 def _settle(transform, scratch, request, at, size, lanes, base):
-    """Redraw the first ``count`` places of ``todo`` in the span ``values[at:]``, whose first element is number ``base``.
+    """Redraw the values out of bounds in the span ``values[at:]``, whose first element is number ``base``.
 
-    Unless it is 0, ``lanes`` is the address of a list of the span's blocks. Every element is redrawn by its own
-    attempts, until all are inside. All words come before all values: in one loop each would wait for the other's chain.
+    Unless it is 0, ``lanes`` is the address of a list of its blocks. Every element is redrawn by its own attempts,
+    until all are inside. The words come before the values: in one loop each would wait for the other's chain.
     """
 
 
@@ -317,7 +319,7 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
                         _number(scratch, lanes, begin + k, min(BLOCKS, some - k))
                         blocks = load_lanes(parts.elements)
                     else:
-                        blocks = widen(load_places(parts.todo + 4 * (begin + k))) + np.uint64(base)
+                        blocks = widen(load_places(parts.todo + 2 * (begin + k))) + np.uint64(base)
                     c = _words(blocks, (blocks >> HALF) | tries, request)
                     store(parts.words + 4 * k, low_word(c[0]))
                     store(parts.words + 4 * (k + REDRAWN), low_word(c[1]))
@@ -325,7 +327,7 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
                     store(parts.words + 4 * (k + 3 * REDRAWN), low_word(c[3]))
                 for k in range(0, some, lot):
                     proposals, accepted = _propose(transform, parts.words + 4 * k)
-                    scatter(span, parts.todo + 4 * (begin + k), parts.fresh, proposals)
+                    scatter(span, parts.todo + 2 * (begin + k), parts.fresh, proposals)
                     for j in range(min(lot, some - k) if accepted != every else 0):  # seldom
                         todo[np.uint64(left_over)] = todo[np.uint64(begin + k + j)]
                         left_over += 1 - np.int64(and_(lshr(accepted, j), np.uint64(1)))
@@ -351,7 +353,7 @@ def _encode_by_width(values, scratch, request, at, size):
         source, to = np.int64(values.ctypes.data), np.int64(scratch.encoded.ctypes.data)
         if request.encoding == AS_IS:
             return source
-        for place in range(at, at + size, 16):
+        for place in range(at, at + size, VALUES):
             clamped = clamp(_load(request.low, source + 4 * place), request.low, request.high)
             if request.encoding == BFLOAT16:
                 store(to + 2 * place, low_half(to_bfloat16(clamped)))
@@ -457,7 +459,7 @@ def _scratch_by_width(one, memory):
         parts = carve(np.int64(memory.ctypes.data))
         return Scratch(
             carray(pointer(parts.values), ROOM, real),
-            carray(pointer(parts.todo), ROOM, np.int32),
+            carray(pointer(parts.todo), ROOM, np.uint16),
             carray(pointer(parts.elements), BLOCKS, np.int64),
             carray(pointer(parts.encoded), ROOM, np.uint16),
             carray(pointer(parts.blocks), ROOM // 2, np.int64),

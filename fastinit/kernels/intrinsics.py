@@ -24,6 +24,7 @@ from fastinit.kernels.simd import (
     INT,
     LONG,
     LOT,
+    SHORT,
     TARGET,
     Lanes,
     element,
@@ -142,7 +143,7 @@ real = operation(
     emulation.real,
 )
 low_half = operation(
-    lambda builder, i: builder.trunc(i, like(i.type, ir.IntType(16))),
+    lambda builder, i: builder.trunc(i, like(i.type, SHORT)),
     lambda kind: like(kind, types.uint16),
     emulation.cut(16),
 )
@@ -182,7 +183,7 @@ def _interleave(builder: Any, x: Any, y: Any) -> Any:
 
 
 broadcast = operation(lambda builder, x: fit(builder, x, _LANES), _uint64_lanes)  # one uint64 in `BLOCKS` lanes
-widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint32 lanes as uint64
+widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint16 lanes as uint64
 # the low halves of uint64 lanes, x0 y0 x1 y1 ..., as uint32; and two neighbours of those as a uint64, low half first
 weave = operation(_weave, lambda kind: Lanes(types.uint32, 2 * kind.count))
 join = operation(
@@ -269,6 +270,9 @@ def _nothing(kind: Any) -> Any:
     return types.void
 
 
+VALUES = max(16, TARGET.compresses)  # that are looked at together
+
+
 def _load_many(element: Any, kind: Any, count: int) -> Any:
     """Load ``count`` numbers from any address."""
     return operation(
@@ -276,9 +280,12 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
     )
 
 
-load_places, load_lanes = _load_many(types.uint32, INT, BLOCKS), _load_many(types.uint64, LONG, BLOCKS)
-load_words = _load_many(types.uint32, INT, LOT)
-load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
+load_places, load_lanes = _load_many(types.uint16, SHORT, BLOCKS), _load_many(types.uint64, LONG, BLOCKS)
+load_words, load_half = _load_many(types.uint32, INT, LOT), _load_many(types.uint32, INT, LOT // 2)
+load_singles, load_doubles = (
+    _load_many(types.float32, _IR_REAL[32], VALUES),
+    _load_many(types.float64, _IR_REAL[64], VALUES),
+)
 store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
 store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches, to a whole line
 copy_line = operation(  # (to, source): one cache line past the caches, to its own address
@@ -316,21 +323,21 @@ popcount = operation(  # of the conditions hold
 def _store_compressed(builder: Any, to: Any, first: Any, condition: Any) -> None:
     count = condition.type.count
     if TARGET.compresses:
-        places = ir.VectorType(INT, count)
+        places = ir.VectorType(SHORT, count)
         numbers = builder.add(fit(builder, first, places), ir.Constant(places, list(range(count))))
         kind = ir.FunctionType(places, [places, condition.type, places])
-        name = f"llvm.experimental.vector.compress.v{count}i32"
+        name = f"llvm.experimental.vector.compress.v{count}i16"
         compress = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
         _store(builder, to, builder.call(compress, [numbers, condition, ir.Constant(places, ir.Undefined)]))
         return
-    first = fit(builder, first, INT)
+    first = fit(builder, first, SHORT)
     for k in range(count):
-        _store(builder, to, builder.add(first, INT(k)))
+        _store(builder, to, builder.add(first, SHORT(k)))
         holds = builder.extract_element(condition, INT(k))
-        to = builder.add(to, builder.shl(builder.zext(holds, LONG), LONG(2)))
+        to = builder.add(to, builder.shl(builder.zext(holds, LONG), LONG(1)))
 
 
-# (to, first, conditions): first + k for every k that holds, those first, as int32, and up to as many more as there are
+# (to, first, conditions): first + k for every k that holds, those first, as uint16, and up to as many more as there are
 # conditions. One instruction where the processor has it. LLVM has a way for every other, but its code for SVE lets
 # a store pass another one to the same place
 store_compressed = operation(_store_compressed, _nothing)
@@ -341,12 +348,12 @@ def _scatter(builder: Any, to: Any, places: Any, source: Any, lanes: Any) -> Non
     size = 4 if lanes.type.element == _IR_REAL[32] else 8
     unit = ir.IntType(8 * size)
     for k in range(lanes.type.count):
-        place = builder.sext(_load(builder, builder.add(places, LONG(4 * k)), INT), LONG)
+        place = builder.zext(_load(builder, builder.add(places, LONG(2 * k)), SHORT), LONG)
         value = _load(builder, builder.add(source, LONG(size * k)), unit)
         _store(builder, builder.add(to, builder.mul(place, LONG(size))), value)
 
 
-# (to, places, source, lanes): lane k to number places[k], an int32, from the address ``to`` on. Through memory at
+# (to, places, source, lanes): lane k to number places[k], a uint16, from the address ``to`` on. Through memory at
 # ``source``, since a processor reads a lane from there sooner than from a register
 scatter = operation(_scatter, _nothing)
 

@@ -17,7 +17,7 @@ from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer, infer_global, make_intrinsic_template, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
+BIT, BYTE, SHORT, INT, LONG = (ir.IntType(width) for width in (1, 8, 16, 32, 64))
 
 
 class Target(NamedTuple):
@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
     vector_bits: int  # of the widest registers
     blocks: int  # Philox blocks made side by side
-    compresses: bool  # one instruction stores the chosen lanes of a vector
+    compresses: int  # lanes of 16 bits, of which one instruction moves the chosen ones together; 0 without it
     line: int = 64  # bytes of a cache line
 
 
@@ -35,11 +35,11 @@ def target_of(features: Container[str]) -> Target:
     Examples
     --------
     >>> target_of({"+neon"})
-    Target(vector_bits=128, blocks=4, compresses=False, line=64)
+    Target(vector_bits=128, blocks=4, compresses=0, line=64)
     """
     # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
     # multipliers idle; more chains than registers go through memory
-    compresses = "+avx512f" in features
+    compresses = 32 if "+avx512vbmi2" in features else 16 if "+avx512f" in features else 0
     if "+avx512dq" in features:
         return Target(512, 32, compresses)
     if "+fma" in features:

@@ -86,7 +86,7 @@ class Parts(NamedTuple):
     places: Any  # int64: where in memory each column of the tile goes, relative to its row; or each row
     words: Any  # uint32: the words of `REDRAWN` blocks, the first ones of all, the second ones, ...
     fresh: Any  # the next proposals for some of ``todo``
-    todo: Any  # int32: places in a span that are out of bounds
+    todo: Any  # uint16: places in a span that are out of bounds
     starts: Any  # int32: where in ``values`` each row of the tile begins
     encoded: Any  # 16-bit elements
     pending: Any  # int64, to stream: destination, source, number of lines; and the place for the next span
