@@ -57,17 +57,18 @@ def assembly(cpu: str, triple: str, native: bool, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("cpu", "triple", "instruction"),
+    ("cpu", "triple", "asked"),
     [
         ("skylake-avx512", "x86_64-unknown-linux-gnu", r"vpcompressd"),
-        ("neoverse-v1", "aarch64-unknown-linux-gnu", r"\bcompact\b"),
+        ("icelake-server", "x86_64-unknown-linux-gnu", r"vpcompressw"),
+        ("neoverse-v1", "aarch64-unknown-linux-gnu", None),
     ],
 )
 def test_no_vector_is_compressed_where_llvm_does_it_wrong(
-    cpu: str, triple: str, instruction: str, monkeypatch: pytest.MonkeyPatch
+    cpu: str, triple: str, asked: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its stores for SVE pass each other; the instruction is there to be found where it is asked for."""
-    assert re.search(instruction, assembly(cpu, triple, True, monkeypatch))
+    assert asked is None or re.search(asked, assembly(cpu, triple, True, monkeypatch))
     text = assembly(cpu, triple, False, monkeypatch)
-    assert not re.search(instruction, text)
+    assert not re.search(r"compress|\bcompact\b", text)
     assert len(re.findall(r"^\s+(?:mov[dlw]?|v?pextrw|strh?|st1|sturh?)\b.*", text, re.MULTILINE)) >= 16

@@ -23,9 +23,11 @@ from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.intrinsics import (
     VALUES,
     and_,
+    bfloat16_lanes,
     broadcast,
     call_rows,
     fence,
+    float16_lanes,
     full_vectors,
     interleave,
     iota,
@@ -54,7 +56,7 @@ from fastinit.kernels.intrinsics import (
     widen,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
-from fastinit.kernels.simd import BLOCKS, LOT
+from fastinit.kernels.simd import BLOCKS, LOT, TARGET
 from fastinit.kernels.stores import (
     APART,
     LINE,
@@ -144,14 +146,64 @@ def _store(to, elements, streaming):
 
 
 def _clamped(transform, value, low, high):
-    """Return the value, clamped to the bounds of its distribution where it has any."""
+    """Return the value, clamped to the bounds of its distribution where it has any and is not yet."""
 
 
 @_by_transform(_clamped)
 def _clamped_by_transform(transform, value, low, high):
-    if ROWS[transform.instance_class].bounded:
+    row = ROWS[transform.instance_class]
+    if row.bounded and not row.clamps:
         return lambda transform, value, low, high: clamp(value, low, high)
     return lambda transform, value, low, high: value
+
+
+def _to_float16(values):
+    """Return float32 lanes as the bits of float16."""
+
+
+@_by_transform(_to_float16)
+def _to_float16_by_target(values):
+    return (lambda values: float16_lanes(values)) if TARGET.halves else (lambda values: low_half(to_float16(values)))
+
+
+def _to_bfloat16(values):
+    """Return float32 lanes that are `_regular` as the bits of bfloat16."""
+
+
+@_by_transform(_to_bfloat16)
+def _to_bfloat16_by_target(values):
+    return (lambda values: bfloat16_lanes(values)) if TARGET.bfloats else (lambda values: low_half(to_bfloat16(values)))
+
+
+def _bfloat16_pairs(first, second):
+    """Return pairs of float32 that are `_regular`, of two vectors, as the bits of bfloat16."""
+
+
+@_by_transform(_bfloat16_pairs)
+def _bfloat16_pairs_by_target(first, second):
+    if TARGET.bfloats:
+        return lambda first, second: bfloat16_lanes(interleave(first, second))
+    return lambda first, second: to_bfloat16(first) | shl(to_bfloat16(second), 16)
+
+
+def _regular(transform):
+    """Return whether no value is subnormal: then the processor may round to bfloat16, if it can."""
+
+
+@_by_transform(_regular)
+def _regular_by_transform(transform):
+    grain = ROWS[transform.instance_class].grain
+    if not TARGET.bfloats or grain == 0:
+        return lambda transform: False
+    least = 2.0**-126 / grain
+
+    def compared(transform):
+        regular = True
+        for number in transform:
+            regular &= number == 0 or abs(number) >= least
+        return regular
+
+    return compared
 
 
 def _put(first, second, transform, low, high, to, encoding, streaming):
@@ -172,9 +224,9 @@ def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
             return size
         first, second = _clamped(transform, first, low, high), _clamped(transform, second, low, high)
         if encoding == BFLOAT16:
-            _store(to, to_bfloat16(first) | shl(to_bfloat16(second), 16), streaming)
+            _store(to, _bfloat16_pairs(first, second), streaming)
         else:
-            _store(to, to_float16(first) | shl(to_float16(second), 16), streaming)
+            _store(to, interleave(_to_float16(first), _to_float16(second)), streaming)
         return size // 2
 
     return narrow if first.bitwidth == 32 else wide
@@ -240,7 +292,7 @@ def _rejected_by_transform(transform, scratch, at, size):
         source, to = np.int64(values.ctypes.data) + at * values.itemsize, np.int64(todo.ctypes.data)
         for first in range(0, size, VALUES):
             some = _load(transform.lower, source + first * values.itemsize)
-            outside = (some < transform.lower) | (some > transform.upper)
+            outside = some != clamp(some, transform.lower, transform.upper)  # fewer masks than two comparisons
             store_compressed(to + 2 * count, first, outside)
             count += popcount(outside)
         while count > 0 and todo[count - 1] >= size:
@@ -340,25 +392,28 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
     return loop
 
 
-def _encode(values, scratch, request, at, size):
+def _encode(transform, values, scratch, request, at, size):
     """Round ``values[at:]`` to 16 bits if they are to be; the address of element 0 of either kind."""
 
 
 @_by_transform(_encode)
-def _encode_by_width(values, scratch, request, at, size):
-    def wide(values, scratch, request, at, size):
+def _encode_by_width(transform, values, scratch, request, at, size):
+    def wide(transform, values, scratch, request, at, size):
         return np.int64(values.ctypes.data)
 
-    def narrow(values, scratch, request, at, size):
+    def narrow(transform, values, scratch, request, at, size):
         source, to = np.int64(values.ctypes.data), np.int64(scratch.encoded.ctypes.data)
         if request.encoding == AS_IS:
             return source
+        regular = _regular(transform)
         for place in range(at, at + size, VALUES):
             clamped = clamp(_load(request.low, source + 4 * place), request.low, request.high)
-            if request.encoding == BFLOAT16:
-                store(to + 2 * place, low_half(to_bfloat16(clamped)))
+            if request.encoding == FLOAT16:
+                store(to + 2 * place, _to_float16(clamped))
+            elif regular:
+                store(to + 2 * place, _to_bfloat16(clamped))
             else:
-                store(to + 2 * place, low_half(to_float16(clamped)))
+                store(to + 2 * place, low_half(to_bfloat16(clamped)))
         return to
 
     return narrow if values.dtype.bitwidth == 32 else wide
@@ -375,8 +430,10 @@ def _redraws_by_transform(transform):
 
 
 @pass_
-def _straight(transform, plan, group, to, head, some):
+def _straight(transform, plan, encoding, group, to, head, some):
     """Return the number of groups that can go straight to memory from ``to`` on, element ``head`` of its block."""
+    if encoding == BFLOAT16 and TARGET.bfloats and not _regular(transform):
+        return 0
     if _redraws(transform) or head != 0 or (plan.streaming and to % LINE != 0):
         return 0
     return some // group
@@ -424,7 +481,7 @@ def _tile(transform, scratch, plan, request, inner, to, index, row, column, rows
         else:
             room = np.int64(LOW) + 1 - (block & np.int64(LOW))  # blocks before the counter's second word changes
         some, encoding, streaming = min(count - done, room * per_block - head), AS_IS, 0
-        groups = 0 if spread else _straight(transform, plan, group, goal, head, some)
+        groups = 0 if spread else _straight(transform, plan, request.encoding, group, goal, head, some)
         straight, at, made = groups > 0, done, goal
         if straight:
             some, encoding, streaming = groups * group, request.encoding, plan.streaming
@@ -439,7 +496,7 @@ def _tile(transform, scratch, plan, request, inner, to, index, row, column, rows
         _groups(transform, scratch, request, made, lanes, block, groups, encoding, streaming)
         if not straight:
             _settle(transform, scratch, request, at, head + some, lanes, index + done - head)
-            source = _encode(scratch.values, scratch, request, at, head + some)
+            source = _encode(transform, scratch.values, scratch, request, at, head + some)
             if not spread:
                 put_run(scratch.pending, goal, source + (at + head) * size, some * size, plan.streaming)
         done += some

@@ -156,6 +156,46 @@ long_word = operation(  # (low, high)
     emulation.long_word,
 )
 
+
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite lacks."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def _bfloat16_lanes(builder: Any, x: Any) -> Any:
+    some, pieces = ir.VectorType(_IR_REAL[32], 16), []
+    kind, name = ir.VectorType(_BFloat(), 32), "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+    convert = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(kind, [some, some]), name)
+    for start in range(0, x.type.count, 32):
+        low, high = (builder.shuffle_vector(x, x, indices(range(k, k + 16))) for k in (start, start + 16))
+        pieces.append(builder.bitcast(builder.call(convert, [high, low]), ir.VectorType(SHORT, 32)))
+    while len(pieces) > 1:
+        lanes = indices(range(2 * pieces[0].type.count))
+        pieces = [builder.shuffle_vector(*pieces[k : k + 2], lanes) for k in range(0, len(pieces), 2)]
+    return pieces[0]
+
+
+def _float16_lanes(builder: Any, x: Any) -> Any:
+    rounded = builder.fptrunc(x, ir.VectorType(ir.HalfType(), x.type.count))
+    return builder.bitcast(rounded, ir.VectorType(SHORT, x.type.count))
+
+
+def _shorts(kind: Any) -> Any:
+    return like(kind, types.uint16)
+
+
+# finite float32 lanes rounded to nearest even by one instruction, as the bits of bfloat16, if `TARGET.bfloats`: there
+# subnormals become zero; and of float16, if `TARGET.halves`
+bfloat16_lanes, float16_lanes = operation(_bfloat16_lanes, _shorts), operation(_float16_lanes, _shorts)
+
 _LANES = ir.VectorType(LONG, BLOCKS)
 
 

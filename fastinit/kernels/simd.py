@@ -26,6 +26,8 @@ class Target(NamedTuple):
     vector_bits: int  # of the widest registers
     blocks: int  # Philox blocks made side by side
     compresses: int  # lanes of 16 bits, of which one instruction moves the chosen ones together; 0 without it
+    halves: bool  # one instruction rounds float32 to float16
+    bfloats: bool  # and to bfloat16, of subnormals to zero
     line: int = 64  # bytes of a cache line
 
 
@@ -35,16 +37,18 @@ def target_of(features: Container[str]) -> Target:
     Examples
     --------
     >>> target_of({"+neon"})
-    Target(vector_bits=128, blocks=4, compresses=0, line=64)
+    Target(vector_bits=128, blocks=4, compresses=0, halves=True, bfloats=False, line=64)
     """
     # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
     # multipliers idle; more chains than registers go through memory
     compresses = 32 if "+avx512vbmi2" in features else 16 if "+avx512f" in features else 0
+    halves = "+f16c" in features or "+neon" in features
+    bfloats = "+avx512bf16" in features
     if "+avx512dq" in features:
-        return Target(512, 32, compresses)
+        return Target(512, 32, compresses, halves, bfloats)
     if "+fma" in features:
-        return Target(512 if compresses else 256, 8, compresses)
-    return Target(128, 4, compresses)
+        return Target(512 if compresses else 256, 8, compresses, halves, bfloats)
+    return Target(128, 4, compresses, halves, bfloats)
 
 
 TARGET = target_of(cpu_target.target_context.codegen().magic_tuple()[2].split(","))

@@ -111,9 +111,7 @@ def carve(memory):
     starts = todo + ROOM * 4
     encoded = starts + ROOM * 4
     pending = encoded + ROOM * 2
-    return Parts(
-        values, packed, lanes, elements, blocks, firsts, places, words, fresh, todo, starts, encoded, pending
-    )
+    return Parts(values, packed, lanes, elements, blocks, firsts, places, words, fresh, todo, starts, encoded, pending)
 
 
 @pass_
