@@ -33,7 +33,6 @@ from fastinit.kernels.intrinsics import (
     iota,
     join,
     load_doubles,
-    load_half,
     load_lanes,
     load_places,
     load_singles,
@@ -56,7 +55,7 @@ from fastinit.kernels.intrinsics import (
     widen,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
-from fastinit.kernels.simd import BLOCKS, LOT, TARGET
+from fastinit.kernels.simd import BLOCKS, TARGET
 from fastinit.kernels.stores import (
     APART,
     LINE,
@@ -81,7 +80,7 @@ from fastinit.kernels.stores import TILE as TILE
 from fastinit.kernels.transforms import ROWS, clamp
 
 LAST_ATTEMPT = 4095
-EVERY = np.uint64(2**LOT - 1)  # lane, in a mask of them
+EVERY = np.uint64(2**BLOCKS - 1)  # lane, in a mask of them
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2
 ENCODINGS = {"as is": AS_IS, "float16": FLOAT16, "bfloat16": BFLOAT16}  # how values become elements, as kernels take it
@@ -157,45 +156,16 @@ def _clamped_by_transform(transform, value, low, high):
     return lambda transform, value, low, high: value
 
 
-def _to_float16(values):
-    """Return float32 lanes as the bits of float16."""
-
-
-@_by_transform(_to_float16)
-def _to_float16_by_target(values):
-    return (lambda values: float16_lanes(values)) if TARGET.halves else (lambda values: low_half(to_float16(values)))
-
-
-def _to_bfloat16(values):
-    """Return float32 lanes that are `_regular` as the bits of bfloat16."""
-
-
-@_by_transform(_to_bfloat16)
-def _to_bfloat16_by_target(values):
-    return (lambda values: bfloat16_lanes(values)) if TARGET.bfloats else (lambda values: low_half(to_bfloat16(values)))
-
-
-def _bfloat16_pairs(first, second):
-    """Return pairs of float32 that are `_regular`, of two vectors, as the bits of bfloat16."""
-
-
-@_by_transform(_bfloat16_pairs)
-def _bfloat16_pairs_by_target(first, second):
-    if TARGET.bfloats:
-        return lambda first, second: bfloat16_lanes(interleave(first, second))
-    return lambda first, second: to_bfloat16(first) | shl(to_bfloat16(second), 16)
-
-
 def _regular(transform):
     """Return whether no value is subnormal: then the processor may round to bfloat16, if it can."""
 
 
 @_by_transform(_regular)
 def _regular_by_transform(transform):
-    grain = ROWS[transform.instance_class].grain
-    if not TARGET.bfloats or grain == 0:
-        return lambda transform: False
-    least = 2.0**-126 / grain
+    row = ROWS[transform.instance_class]
+    if row.propose is not None or not TARGET.bfloats:
+        return lambda transform: True
+    least = 2.0**-126 / row.grain
 
     def compared(transform):
         regular = True
@@ -204,6 +174,9 @@ def _regular_by_transform(transform):
         return regular
 
     return compared
+
+
+to_halves = float16_lanes if TARGET.halves else pass_(lambda values: low_half(to_float16(values)))
 
 
 def _put(first, second, transform, low, high, to, encoding, streaming):
@@ -224,12 +197,26 @@ def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
             return size
         first, second = _clamped(transform, first, low, high), _clamped(transform, second, low, high)
         if encoding == BFLOAT16:
-            _store(to, _bfloat16_pairs(first, second), streaming)
+            _store(to, to_bfloat16(first) | shl(to_bfloat16(second), 16), streaming)
         else:
-            _store(to, interleave(_to_float16(first), _to_float16(second)), streaming)
+            _store(to, to_halves(interleave(first, second)), streaming)
         return size // 2
 
-    return narrow if first.bitwidth == 32 else wide
+    def native(first, second, transform, low, high, to, encoding, streaming):
+        some = interleave(first, second)
+        if encoding == AS_IS:
+            _store(to, some, streaming)
+            return size
+        some = _clamped(transform, some, low, high)
+        if encoding == BFLOAT16:
+            _store(to, bfloat16_lanes(some), streaming)
+        else:
+            _store(to, to_halves(some), streaming)
+        return size // 2
+
+    if first.bitwidth == 64:
+        return wide
+    return native if TARGET.bfloats else narrow
 
 
 def _groups(transform, scratch, request, to, lanes, block, groups, encoding, streaming):
@@ -320,8 +307,8 @@ def _propose_by_transform(transform, words):
         return proposals, movemask(accepted)
 
     def one_pair(transform, words):
-        a = join(interleave(load_half(words), load_half(words + 4 * REDRAWN)))
-        b = join(interleave(load_half(words + 8 * REDRAWN), load_half(words + 12 * REDRAWN)))
+        a = join(interleave(load_words(words), load_words(words + 4 * REDRAWN)))
+        b = join(interleave(load_words(words + 8 * REDRAWN), load_words(words + 12 * REDRAWN)))
         proposals, accepted = propose(transform, a, b)
         return proposals, movemask(accepted)
 
@@ -351,8 +338,6 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
     first_attempt = ROWS[transform.instance_class].first_attempt
     if ROWS[transform.instance_class].propose is None:
         return lambda transform, scratch, request, at, size, lanes, base: None
-    lot = LOT if transform.types[0].bitwidth == 32 else BLOCKS
-    every = np.uint64(2**lot - 1)
 
     def loop(transform, scratch, request, at, size, lanes, base):
         values, todo, parts = scratch.values, scratch.todo, scratch.parts
@@ -360,7 +345,7 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
         count = _rejected(transform, scratch, at, size)
         attempt = first_attempt
         while count > 0 and attempt <= LAST_ATTEMPT:
-            for k in range(lot):  # what follows the last place is made, too, for a place that nobody reads
+            for k in range(BLOCKS):  # what follows the last place is made, too, for a place that nobody reads
                 todo[np.uint64(count + k)] = ROOM - 1 - at
             left_over = np.int64(0)
             tries = broadcast(np.uint64(attempt) << np.uint64(20))
@@ -377,10 +362,10 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
                     store(parts.words + 4 * (k + REDRAWN), low_word(c[1]))
                     store(parts.words + 4 * (k + 2 * REDRAWN), low_word(c[2]))
                     store(parts.words + 4 * (k + 3 * REDRAWN), low_word(c[3]))
-                for k in range(0, some, lot):
+                for k in range(0, some, BLOCKS):
                     proposals, accepted = _propose(transform, parts.words + 4 * k)
                     scatter(span, parts.todo + 2 * (begin + k), parts.fresh, proposals)
-                    for j in range(min(lot, some - k) if accepted != every else 0):  # seldom
+                    for j in range(min(BLOCKS, some - k) if accepted != EVERY else 0):  # seldom
                         todo[np.uint64(left_over)] = todo[np.uint64(begin + k + j)]
                         left_over += 1 - np.int64(and_(lshr(accepted, j), np.uint64(1)))
             count = left_over
@@ -392,28 +377,25 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
     return loop
 
 
-def _encode(transform, values, scratch, request, at, size):
+def _encode(values, scratch, request, at, size):
     """Round ``values[at:]`` to 16 bits if they are to be; the address of element 0 of either kind."""
 
 
 @_by_transform(_encode)
-def _encode_by_width(transform, values, scratch, request, at, size):
-    def wide(transform, values, scratch, request, at, size):
+def _encode_by_width(values, scratch, request, at, size):
+    def wide(values, scratch, request, at, size):
         return np.int64(values.ctypes.data)
 
-    def narrow(transform, values, scratch, request, at, size):
+    def narrow(values, scratch, request, at, size):
         source, to = np.int64(values.ctypes.data), np.int64(scratch.encoded.ctypes.data)
         if request.encoding == AS_IS:
             return source
-        regular = _regular(transform)
         for place in range(at, at + size, VALUES):
             clamped = clamp(_load(request.low, source + 4 * place), request.low, request.high)
-            if request.encoding == FLOAT16:
-                store(to + 2 * place, _to_float16(clamped))
-            elif regular:
-                store(to + 2 * place, _to_bfloat16(clamped))
-            else:
+            if request.encoding == BFLOAT16:
                 store(to + 2 * place, low_half(to_bfloat16(clamped)))
+            else:
+                store(to + 2 * place, to_halves(clamped))
         return to
 
     return narrow if values.dtype.bitwidth == 32 else wide
@@ -432,7 +414,7 @@ def _redraws_by_transform(transform):
 @pass_
 def _straight(transform, plan, encoding, group, to, head, some):
     """Return the number of groups that can go straight to memory from ``to`` on, element ``head`` of its block."""
-    if encoding == BFLOAT16 and TARGET.bfloats and not _regular(transform):
+    if encoding == BFLOAT16 and not _regular(transform):
         return 0
     if _redraws(transform) or head != 0 or (plan.streaming and to % LINE != 0):
         return 0
@@ -496,7 +478,7 @@ def _tile(transform, scratch, plan, request, inner, to, index, row, column, rows
         _groups(transform, scratch, request, made, lanes, block, groups, encoding, streaming)
         if not straight:
             _settle(transform, scratch, request, at, head + some, lanes, index + done - head)
-            source = _encode(transform, scratch.values, scratch, request, at, head + some)
+            source = _encode(scratch.values, scratch, request, at, head + some)
             if not spread:
                 put_run(scratch.pending, goal, source + (at + head) * size, some * size, plan.streaming)
         done += some

@@ -23,7 +23,6 @@ from fastinit.kernels.simd import (
     BYTE,
     INT,
     LONG,
-    LOT,
     SHORT,
     TARGET,
     Lanes,
@@ -321,7 +320,7 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
 
 
 load_places, load_lanes = _load_many(types.uint16, SHORT, BLOCKS), _load_many(types.uint64, LONG, BLOCKS)
-load_words, load_half = _load_many(types.uint32, INT, LOT), _load_many(types.uint32, INT, LOT // 2)
+load_words = _load_many(types.uint32, INT, BLOCKS)
 load_singles, load_doubles = (
     _load_many(types.float32, _IR_REAL[32], VALUES),
     _load_many(types.float64, _IR_REAL[64], VALUES),

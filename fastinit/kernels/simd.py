@@ -53,7 +53,6 @@ def target_of(features: Container[str]) -> Target:
 
 TARGET = target_of(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 BLOCKS = TARGET.blocks
-LOT = 2 * BLOCKS  # elements that are redrawn side by side
 
 
 class Lanes(types.Type):
