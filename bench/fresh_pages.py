@@ -37,18 +37,17 @@ def advise(address: int, size: int, advice: int) -> None:
 
 
 @contextmanager
-def mapping(size: int, huge: bool, flags: int = 0) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+def mapping(size: int, huge: bool | None, flags: int = 0) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
     """Map fresh memory, on a huge page's boundary."""
     memory = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags)
     whole = np.frombuffer(memory, np.uint8)
     lead = -whole.ctypes.data % HUGE
-    if not flags:
+    if not flags and huge is not None:
         advise(whole.ctypes.data, size, mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
     try:
         yield whole[lead : lead + size].view(np.float32)
     finally:
-        del whole
-        # the arrays that borrow from it are gone with the block: the mapping is closed with its last reference
+        del whole  # the mapping ends with the last array that borrows from it
 
 
 def draw(out: np.ndarray[tuple[int], np.dtype[np.float32]], threads: int) -> None:
@@ -110,7 +109,7 @@ def collapsed(fill: Fill) -> Fill:
     return both
 
 
-def once(size: int, fill: Fill, threads: int, huge: bool = True, flags: int = 0) -> float:
+def once(size: int, fill: Fill, threads: int, huge: bool | None = True, flags: int = 0) -> float:
     """Return the seconds of a mapping's life, but for its end."""
     begin = time.perf_counter()
     with mapping(size, huge, flags) as out:
@@ -145,7 +144,7 @@ def contenders(size: int, threads: int) -> dict[str, Callable[[], float]]:
         "fill, MAP_POPULATE": lambda: once(size, draw, threads, flags=mmap.MAP_POPULATE),
         "fill, huge pages populated by all threads": lambda: once(size, populated(draw), threads),
         "fill, huge pages populated by a thread ahead": lambda: once(size, ahead(draw), threads),
-        "fill, collapsed to huge pages": lambda: once(size, collapsed(draw), threads, huge=False),
+        "fill, collapsed to huge pages": lambda: once(size, collapsed(draw), threads, huge=None),
         "fill, memory that was used before": pool,
     }
 

@@ -11,6 +11,8 @@ pipes are those of the vendors' optimization guides, for registers of the width 
 measured here. Beside the limit of the processor that is here stands what a fill takes: one thread, in place.
 """
 
+# mypy: disable-error-code="no-untyped-call,untyped-decorator,operator"
+
 from __future__ import annotations
 
 import argparse
@@ -61,7 +63,7 @@ def loop_of(distribution: str, dtype: str, arm: str) -> Iterator[str]:
     """Yield the instructions of one turn of the loop, as this process compiles it."""
     import numpy as np
     from llvmlite import binding
-    from numba import njit, typeof, types  # type: ignore[attr-defined]
+    from numba import njit, typeof, types
 
     from fastinit.kernels import cpu
     from fastinit.kernels.intrinsics import full_vectors
@@ -70,7 +72,7 @@ def loop_of(distribution: str, dtype: str, arm: str) -> Iterator[str]:
     parameters, real = ROWS[TRANSFORMS[distribution]].parameters, np.float64 if dtype == "float64" else np.float32
     encoding = cpu.ENCODINGS.get(dtype, cpu.AS_IS)
 
-    @njit(nogil=True)  # type: ignore[untyped-decorator]
+    @njit(nogil=True)
     def groups(draw, low, memory, key, to, block, count):  # type: ignore[no-untyped-def]
         full_vectors()
         scratch, request = cpu._scratch(low, memory), cpu.Request(low, low, encoding, key, key)
