@@ -156,7 +156,7 @@ long_word = operation(  # (low, high)
 )
 
 
-class _BFloat(ir.Type):
+class _BFloat(ir.Type):  # type: ignore[misc] # of a package without types
     """LLVM's bfloat, which llvmlite lacks."""
 
     def _to_string(self) -> str:
