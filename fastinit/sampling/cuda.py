@@ -32,6 +32,7 @@ Sizes = tuple[int, ...]
 
 BLOCKS_PER_UNIT = 16  # of threads, for each multiprocessor: enough to even out, few enough to start at once
 MOST_BLOCKS = 65535  # along the second and third axis of a grid
+LEAST_BLOCKS = 128  # of a grid: numba-cuda warns of fewer, also where there is not more to do
 
 
 def opened(out: Any) -> tuple[Array, Buffer]:
@@ -190,6 +191,8 @@ class Buffer:
         with self._current():
             units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
             grid, threads = _grid(columns, rows, planes, 2 if view.itemsize == 8 else 4, units * BLOCKS_PER_UNIT)
+            if not SIMULATED:
+                grid = (max(grid[0], -(-LEAST_BLOCKS // (grid[1] * grid[2]))), *grid[1:])
             run = kernel(transform_class, dtype)[grid, threads, self._queue()]
             for places in itertools.product(*(range(axis.length) for axis in others)):
                 to = address + sum(at * axis.stride for at, axis in zip(places, others, strict=True))
