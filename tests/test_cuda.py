@@ -181,8 +181,9 @@ def test_ptx_holds_what_the_source_says(
     # two a round; the stream's product in the first round may be made once for both blocks
     assert 0 <= 20 * blocks - operations.count("mul.hi.u32") < blocks
     size = np.dtype(dtype_of(dtype)).itemsize
-    simd = 2 if size == 8 else 4
-    assert re.search(rf"st\.global\.v{simd}\.\w{8 * size}\b", text)
+    if row.pair:  # what is made by attempts alone is stored one by one
+        simd = 2 if size == 8 else 4
+        assert re.search(rf"st\.global\.v{simd}\.\w{8 * size}\b", text)
     if ptxas := _ptxas():
         path = tmp_path / "kernel.ptx"
         path.write_text(text)
@@ -191,7 +192,7 @@ def test_ptx_holds_what_the_source_says(
         assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
         used = re.search(r"Used (\d+) registers", report)
         assert used
-        assert int(used[1]) <= 64
+        assert int(used[1]) <= (80 if blocks == 2 else 64)
 
 
 def _ptxas() -> str | None:

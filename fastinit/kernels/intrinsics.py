@@ -48,6 +48,9 @@ add, sub = _integer("add", operator.add), _integer("sub", operator.sub)
 and_, xor = _integer("and_", operator.and_), _integer("xor", operator.xor)
 shl = _integer("shl", operator.lshift)
 lshr, ashr = _integer("lshr", operator.rshift), _integer("ashr", operator.rshift)
+trailing_zeros = operation(  # the place of the lowest bit that is set, of an integer with one
+    lambda builder, x: builder.cttz(x, BIT(1)), meaning=emulation.trailing_zeros
+)
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:
