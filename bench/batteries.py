@@ -43,7 +43,7 @@ PART = (
     36  # log2 of the words from the beginning of a test of TestU01 to the next one's; all of BigCrush's read some 2**38
 )
 TESTS = {"SmallCrush": 10, "Crush": 96, "BigCrush": 106}
-MOST_NOTES = 5  # of a cell of the table
+MOST_NOTES = 3  # of a cell of the table
 SUSPECT = 1e-3  # TestU01 lists p-values nearer to 0 or 1
 
 # Sources: words from a number on

@@ -270,13 +270,13 @@ def judge(sums: Sums, law: Law, size: int) -> list[Result]:
     return found
 
 
-KINDS = ("chi-square", "tails", "moments", "lags", "partners", "joint chi-square")
+KINDS = ("chi-square", "tails", "moments", "lags", "partners", "joint chi-square", "bounds")
 
 
 def summary(results: Path) -> str:
     """Return the table of all that was kept, and the tails of the normals."""
-    kept = [json.loads((results / f"{name}-{dtype}.json").read_text()) for dtype in LOG2 for name in INITS
-            if (results / f"{name}-{dtype}.json").exists()]  # fmt: skip
+    files = [results / f"{name}-{dtype}.json" for dtype in LOG2 for name in INITS]
+    kept = [json.loads(file.read_text()) for file in files if file.exists()]
     rows = []
     for one in kept:
         row = [one["distribution"].replace("_", " "), one["dtype"], f"2^{one['log2']}"]
