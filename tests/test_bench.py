@@ -218,13 +218,6 @@ def test_quality_makes_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "none").read_text() == "no markers"
 
 
-def test_the_batteries_script_is_bash() -> None:
-    script = ROOT / "bench" / "batteries.sh"
-    subprocess.run(["bash", "-n", script], check=True)
-    done = subprocess.run([script, "soon"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.split()[0]) == (2, "usage:")
-
-
 def test_a_tiny_run_of_torch_models(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch")
     pytest.importorskip("transformers", reason="needs transformers")
