@@ -80,7 +80,9 @@ def unoptimized(kind: str) -> str:
     import numpy as np
     from numba import njit, typeof, types
 
-    from fastinit.kernels import cpu, intrinsics, simd
+    from fastinit.kernels import cpu, simd
+    from fastinit.kernels.intrinsics import broadcast, interleave, load_lanes, store_nontemporal, words_of
+    from fastinit.kernels.philox import HALF, LOW, philox
     from fastinit.kernels.transforms import TRANSFORMS
 
     name, dtype = kind.split()
@@ -91,13 +93,13 @@ def unoptimized(kind: str) -> str:
 
     @njit
     def loop(parameters, low, lanes, to, first, groups, key, stream):
-        transform, request = transform_class(*parameters), cpu.Request(low, low, 0, key, stream)
-        c1 = intrinsics.broadcast(first >> np.uint64(32))
+        transform, c1 = transform_class(*parameters), words_of(broadcast(first >> HALF))
+        c2, c3 = words_of(broadcast(stream & LOW)), words_of(broadcast(stream >> HALF))
         for group in range(groups):
-            some = intrinsics.load_lanes(lanes) + (first + np.uint64(blocks) * np.uint64(group))
-            a, b = cpu._words(some, c1, request)
+            some = load_lanes(lanes) + (first + np.uint64(blocks) * np.uint64(group))
+            a, b = cpu._pairs(low, philox(words_of(some), c1, c2, c3, key & LOW, key >> HALF))
             one, other = draw(transform, a, b)
-            intrinsics.store_nontemporal(to + 16 * blocks * group, intrinsics.interleave(one, other))
+            store_nontemporal(to + 16 * blocks * group, interleave(one, other))
 
     number, whole, long = typeof(real(0)), types.int64, types.uint64
     parameters = types.UniTuple(number, len(inspect.signature(transform_class).parameters))

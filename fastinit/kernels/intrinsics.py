@@ -65,7 +65,7 @@ def _high_product(builder: Any, a: Any, b: Any) -> Any:
         )
         return builder.call(mulhi, [a, fit(builder, b, INT)])
     product = _product(builder, a, b)
-    if isinstance(a.type, ir.VectorType) and a.type.element == INT:
+    if isinstance(a.type, ir.VectorType) and a.type.element == INT:  # no shift: LLVM would keep what follows in 64 bits
         halves = builder.bitcast(product, ir.VectorType(INT, 2 * a.type.count))
         return builder.shuffle_vector(halves, halves, indices(range(1, 2 * a.type.count, 2)))
     high = builder.lshr(product, fit(builder, LONG(32), product.type))
@@ -80,7 +80,8 @@ def _low_product(builder: Any, a: Any, b: Any) -> Any:
 
 
 # the halves of a 64-bit product of 32-bit words, b below 2**32. In 64-bit lanes only the low halves of a and of a low
-# product count, so that both halves are one vector instruction; in 32-bit words they are two of a GPU's
+# product count, so that both halves are one vector instruction; in 32-bit words they are two of a GPU's. ARM
+# multiplies either half of a register of 32-bit lanes, and one shuffle takes a half of all products
 high_product = operation(_high_product, meaning=emulation.high_product)
 low_product = operation(_low_product, meaning=emulation.low_product)
 

@@ -38,7 +38,7 @@ def target_of(triple: str, features: Container[str]) -> Target:
     >>> target_of("x86_64-unknown-linux-gnu", {"+avx2", "+fma"})
     Target(vector_bits=256, blocks=8, compresses=False, lane_bits=64, line=64)
     """
-    if triple.startswith(("aarch64", "arm64")):
+    if triple.startswith(("aarch64", "arm64")):  # see docs/processors.md; SVE compresses, but LLVM does it wrong
         return Target(128, 8, False, lane_bits=32)
     # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
     # multipliers idle; more chains than registers go through memory
