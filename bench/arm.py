@@ -1,9 +1,9 @@
 """Check that aarch64 makes the bits of x86-64, by emulation: ``python -m bench.arm FOLDER``, on Debian for x86-64.
 
 An aarch64 Python, with the versions of NumPy, SciPy, Numba and ml_dtypes that are installed here, and QEMU are put into
-FOLDER, of a GB, the first time; root is not needed. Then that Python fills every kind of array, compiled for a processor
-with NEON alone, for one with SVE and for one with SVE2, and the digests are compared with those of this processor and
-with docs/vectors.json. The kernels are compiled under emulation, each time anew: some minutes of one core for each run.
+FOLDER the first time: 1 GB, without root. Then that Python fills every kind of array, compiled for NEON alone,
+for SVE and for SVE2, and the digests are compared with those of this processor and with docs/vectors.json. The kernels
+are compiled under emulation, each time anew: some minutes of one core for each run.
 """
 
 from __future__ import annotations
