@@ -49,6 +49,7 @@ from fastinit.kernels.intrinsics import (
     to_float16,
     weave,
     widen,
+    words_of,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
 from fastinit.kernels.simd import BLOCKS
@@ -127,7 +128,8 @@ def _pairs_by_width(real, c):
 def _words(blocks, c1, request):
     """Return the pairs of words of these blocks: the first words of all, and the second ones."""
     name, key = request.stream, request.key
-    words = philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
+    c2, c3 = words_of(broadcast(name & LOW)), words_of(broadcast(name >> HALF))
+    words = philox(words_of(blocks), words_of(c1), c2, c3, key & LOW, key >> HALF)
     return _pairs(request.low, words)
 
 

@@ -26,17 +26,20 @@ class Target(NamedTuple):
     vector_bits: int  # of the widest registers
     blocks: int  # Philox blocks made side by side
     compresses: bool  # one instruction stores the chosen lanes of a vector
+    lane_bits: int = 64  # of the lane that a word of Philox lives in
     line: int = 64  # bytes of a cache line
 
 
-def target_of(features: Container[str]) -> Target:
-    """Return the target of a processor with these features, by LLVM's names; no two architectures share one.
+def target_of(triple: str, features: Container[str]) -> Target:
+    """Return the target of a processor, by LLVM's names of its kind and of its features.
 
     Examples
     --------
-    >>> target_of({"+neon"})
-    Target(vector_bits=128, blocks=4, compresses=False, line=64)
+    >>> target_of("x86_64-unknown-linux-gnu", {"+avx2", "+fma"})
+    Target(vector_bits=256, blocks=8, compresses=False, lane_bits=64, line=64)
     """
+    if triple.startswith(("aarch64", "arm64")):  # see docs/processors.md; SVE compresses, but LLVM does it wrong
+        return Target(128, 8, False, lane_bits=32)
     # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
     # multipliers idle; more chains than registers go through memory
     compresses = "+avx512f" in features
@@ -47,7 +50,13 @@ def target_of(features: Container[str]) -> Target:
     return Target(128, 4, compresses)
 
 
-TARGET = target_of(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+def _target() -> Target:
+    """Return the target of the processor that Numba compiles for."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return target_of(triple, features.split(","))
+
+
+TARGET = _target()
 BLOCKS = TARGET.blocks
 
 
