@@ -53,6 +53,7 @@ from fastinit.kernels.intrinsics import (
     to_float16,
     weave,
     widen,
+    words_of,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
 from fastinit.kernels.simd import BLOCKS, TARGET
@@ -132,7 +133,8 @@ def _pairs_by_width(real, c):
 def _words(blocks, c1, request):
     """Return the four words of each of these blocks."""
     name, key = request.stream, request.key
-    return philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
+    c2, c3 = words_of(broadcast(name & LOW)), words_of(broadcast(name >> HALF))
+    return philox(words_of(blocks), words_of(c1), c2, c3, key & LOW, key >> HALF)
 
 
 @pass_

@@ -49,6 +49,9 @@ add, sub = _integer("add", operator.add), _integer("sub", operator.sub)
 and_, xor = _integer("and_", operator.and_), _integer("xor", operator.xor)
 shl = _integer("shl", operator.lshift)
 lshr, ashr = _integer("lshr", operator.rshift), _integer("ashr", operator.rshift)
+trailing_zeros = operation(  # the place of the lowest bit that is set, of an integer with one
+    lambda builder, x: builder.cttz(x, BIT(1)), meaning=emulation.trailing_zeros
+)
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:
@@ -66,16 +69,23 @@ def _high_product(builder: Any, a: Any, b: Any) -> Any:
         )
         return builder.call(mulhi, [a, fit(builder, b, INT)])
     product = _product(builder, a, b)
+    if isinstance(a.type, ir.VectorType) and a.type.element == INT:  # no shift: LLVM would keep what follows in 64 bits
+        halves = builder.bitcast(product, ir.VectorType(INT, 2 * a.type.count))
+        return builder.shuffle_vector(halves, halves, indices(range(1, 2 * a.type.count, 2)))
     high = builder.lshr(product, fit(builder, LONG(32), product.type))
     return builder.trunc(high, a.type) if element(a.type) == INT else high
 
 
 def _low_product(builder: Any, a: Any, b: Any) -> Any:
-    return builder.mul(a, fit(builder, b, a.type)) if element(a.type) == INT else _product(builder, a, b)
+    if a.type == INT:
+        return builder.mul(a, fit(builder, b, INT))
+    product = _product(builder, a, b)  # once for both halves
+    return builder.trunc(product, a.type) if element(a.type) == INT else product
 
 
 # the halves of a 64-bit product of 32-bit words, b below 2**32. In 64-bit lanes only the low halves of a and of a low
-# product count, so that both halves are one vector instruction; in 32-bit words they are two of a GPU's
+# product count, so that both halves are one vector instruction; in 32-bit words they are two of a GPU's. ARM
+# multiplies either half of a register of 32-bit lanes, and one shuffle takes a half of all products
 high_product = operation(_high_product, meaning=emulation.high_product)
 low_product = operation(_low_product, meaning=emulation.low_product)
 
@@ -156,7 +166,7 @@ long_word = operation(  # (low, high)
 )
 
 
-class _BFloat(ir.Type):  # type: ignore[misc] # of a package without types
+class _BFloat(ir.Type):  # type: ignore[misc]
     """LLVM's bfloat, which llvmlite lacks."""
 
     def _to_string(self) -> str:
@@ -211,6 +221,8 @@ iota: Any = intrinsic(_iota)  # (): 0, 1, 2, ... in `BLOCKS` lanes
 
 
 def _weave(builder: Any, x: Any, y: Any) -> Any:
+    if element(x.type) == INT:
+        return _interleave(builder, x, y)
     kind = ir.VectorType(INT, 2 * x.type.count)
     places = (at for k in range(0, kind.count, 2) for at in (k, kind.count + k))
     return builder.shuffle_vector(builder.bitcast(x, kind), builder.bitcast(y, kind), indices(places))
@@ -222,6 +234,10 @@ def _interleave(builder: Any, x: Any, y: Any) -> Any:
 
 
 broadcast = operation(lambda builder, x: fit(builder, x, _LANES), _uint64_lanes)  # one uint64 in `BLOCKS` lanes
+words_of = operation(  # the low halves of uint64 lanes, in the lanes that the words of Philox live in
+    lambda builder, x: builder.trunc(x, like(x.type, INT)) if TARGET.lane_bits == 32 else x,
+    lambda kind: like(kind, types.uint32) if TARGET.lane_bits == 32 else kind,
+)
 widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint16 lanes as uint64
 # the low halves of uint64 lanes, x0 y0 x1 y1 ..., as uint32; and two neighbours of those as a uint64, low half first
 weave = operation(_weave, lambda kind: Lanes(types.uint32, 2 * kind.count))

@@ -28,21 +28,24 @@ class Target(NamedTuple):
     compresses: int  # lanes of 16 bits, of which one instruction moves the chosen ones together; 0 without it
     halves: bool  # one instruction rounds float32 to float16
     bfloats: bool  # and to bfloat16, of subnormals to zero
+    lane_bits: int = 64  # of the lane that a word of Philox lives in
     line: int = 64  # bytes of a cache line
 
 
-def target_of(features: Container[str]) -> Target:
-    """Return the target of a processor with these features, by LLVM's names; no two architectures share one.
+def target_of(triple: str, features: Container[str]) -> Target:
+    """Return the target of a processor, by LLVM's names of its kind and of its features.
 
     Examples
     --------
-    >>> target_of({"+neon"})
-    Target(vector_bits=128, blocks=4, compresses=0, halves=True, bfloats=False, line=64)
+    >>> target_of("x86_64-unknown-linux-gnu", {"+avx2", "+fma"})
+    Target(vector_bits=256, blocks=8, compresses=0, halves=False, bfloats=False, lane_bits=64, line=64)
     """
+    if triple.startswith(("aarch64", "arm64")):  # see docs/processors.md; SVE compresses, but LLVM does it wrong
+        return Target(128, 8, 0, True, False, lane_bits=32)
     # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
     # multipliers idle; more chains than registers go through memory
     compresses = 32 if "+avx512vbmi2" in features else 16 if "+avx512f" in features else 0
-    halves = "+f16c" in features or "+neon" in features
+    halves = "+f16c" in features
     bfloats = "+avx512bf16" in features
     if "+avx512dq" in features:
         return Target(512, 32, compresses, halves, bfloats)
@@ -51,7 +54,13 @@ def target_of(features: Container[str]) -> Target:
     return Target(128, 4, compresses, halves, bfloats)
 
 
-TARGET = target_of(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+def _target() -> Target:
+    """Return the target of the processor that Numba compiles for."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return target_of(triple, features.split(","))
+
+
+TARGET = _target()
 BLOCKS = TARGET.blocks
 
 
