@@ -9,14 +9,14 @@ import pytest
 from llvmlite import binding, ir
 from numba import njit
 
-from fastinit.kernels import intrinsics, simd
+from fastinit.kernels import intrinsics, processor
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["compressed", "one by one"])
 def test_places_are_listed_in_order(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if native and not simd.TARGET.compresses:
+    if native and not processor.TARGET.compresses:
         pytest.skip("this processor has no such instruction")
-    monkeypatch.setattr(intrinsics, "TARGET", simd.TARGET._replace(compresses=native))
+    monkeypatch.setattr(intrinsics, "TARGET", processor.TARGET._replace(compresses=native))
     load, listed, many = intrinsics.load_singles, intrinsics.store_compressed, intrinsics.popcount
 
     @njit
@@ -39,7 +39,7 @@ def test_places_are_listed_in_order(native: bool, monkeypatch: pytest.MonkeyPatc
 
 def assembly(cpu: str, triple: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     """What LLVM makes of the listing for a processor that is not here."""
-    monkeypatch.setattr(intrinsics, "TARGET", simd.TARGET._replace(compresses=native))
+    monkeypatch.setattr(intrinsics, "TARGET", processor.TARGET._replace(compresses=native))
     module = ir.Module()
     condition, long = ir.VectorType(ir.IntType(1), 16), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [long, long, condition]), "listed")

@@ -8,47 +8,15 @@ Philox run side by side; a type decides all that by itself. Python's operators w
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Container, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer, infer_global, make_intrinsic_template, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
-
-
-class Target(NamedTuple):
-    """The properties of a kind of processor that shape the kernels."""
-
-    vector_bits: int  # of the widest registers
-    blocks: int  # Philox blocks made side by side
-    compresses: bool  # one instruction stores the chosen lanes of a vector
-    line: int = 64  # bytes of a cache line
-
-
-def target_of(features: Container[str]) -> Target:
-    """Return the target of a processor with these features, by LLVM's names; no two architectures share one.
-
-    Examples
-    --------
-    >>> target_of({"+neon"})
-    Target(vector_bits=128, blocks=4, compresses=False, line=64)
-    """
-    # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
-    # multipliers idle; more chains than registers go through memory
-    compresses = "+avx512f" in features
-    if "+avx512dq" in features:
-        return Target(512, 32, compresses)
-    if "+fma" in features:
-        return Target(512 if compresses else 256, 8, compresses)
-    return Target(128, 4, compresses)
-
-
-TARGET = target_of(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
-BLOCKS = TARGET.blocks
 
 
 class Lanes(types.Type):

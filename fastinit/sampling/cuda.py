@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from fastinit.core.arrays import is_torch
-from fastinit.core.forks import FOR_FILLS, load
+from fastinit.core.forks import LATE, load
 from fastinit.core.text import printable, quoted
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
@@ -42,7 +42,7 @@ def opened(out: Any) -> tuple[Array, Buffer]:
 
 def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes) -> Work:
     """Plan the fill of an array of this layout, checked to be possible."""
-    load(*FOR_FILLS)
+    load(*LATE)
     from fastinit.sampling.lowering import lower, lower_constant
 
     content = distribution_of(init, dtype, strides, shape, whole)
@@ -58,9 +58,9 @@ def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Size
 class Launched(NamedTuple):
     """Content that a kernel makes."""
 
-    launch: Callable[[Buffer, np.uint64, np.uint64], None]  # given key and stream
+    launch: Callable[[Buffer, int, int], None]  # given key and stream
 
-    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+    def run(self, out: Buffer, key: int, stream: int, threads: int | None, progress: Progress) -> None:
         """Start the kernel, and report it as done."""
         thread_count(threads)
         self.launch(out, key, stream)
@@ -74,7 +74,7 @@ class Copied(NamedTuple):
 
     work: Work
 
-    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+    def run(self, out: Buffer, key: int, stream: int, threads: int | None, progress: Progress) -> None:
         """Make it, and copy it."""
         host = np.empty(out.view.shape, out.view.dtype)
         self.work.run(host, key, stream, threads, progress)
@@ -122,7 +122,7 @@ class Buffer:
             )
         return Buffer(view, found.get("stream") if queue is None else queue, device)
 
-    def draw(self, lowered: Lowered, shape: Sizes, offset: Sizes, key: np.uint64, stream: np.uint64) -> None:
+    def draw(self, lowered: Lowered, shape: Sizes, offset: Sizes, key: int, stream: int) -> None:
         """Fill it with a distribution's values."""
         transform, low, high = lowered[:3]
         self._launch(self.view.dtype.name, transform, low, high, key, stream, shape, offset)
