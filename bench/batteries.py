@@ -59,7 +59,7 @@ def of_attempt(attempt: int, count: int, start: int) -> Words:
     """Return the words of another attempt, which `fastinit.words` does not."""
     out = np.empty(count, np.uint32)
     tiles = Tiles.of(raw_words(), out.shape, out.strides, (start + count,), (start,), attempt)
-    run_tasks(*tiles.jobs(out, np.uint64(key_of(SEED)), np.uint64(stream_of(NAME)), 1), 1)
+    run_tasks(*tiles.jobs(out, key_of(SEED), stream_of(NAME), 1), 1)
     return out
 
 

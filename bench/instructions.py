@@ -80,7 +80,7 @@ def unoptimized(kind: str) -> str:
     import numpy as np
     from numba import njit, typeof, types
 
-    from fastinit.kernels import cpu, simd
+    from fastinit.kernels import cpu, processor
     from fastinit.kernels.intrinsics import broadcast, interleave, load_lanes, store_nontemporal, words_of
     from fastinit.kernels.philox import HALF, LOW, philox
     from fastinit.kernels.transforms import TRANSFORMS
@@ -88,7 +88,7 @@ def unoptimized(kind: str) -> str:
     name, dtype = kind.split()
     real = getattr(np, dtype)
     row = TRANSFORMS[name]
-    transform_class, draw, blocks = row.parameters, row.pair, simd.BLOCKS
+    transform_class, draw, blocks = row.parameters, row.pair, processor.BLOCKS
     assert draw is not None
 
     @njit
@@ -113,7 +113,7 @@ def rows(kinds: Sequence[str], cpus: Sequence[str], mca: str | None) -> Iterator
     """Yield the figures of the target that has been set."""
     from llvmlite import binding
 
-    from fastinit.kernels.simd import TARGET
+    from fastinit.kernels.processor import TARGET
 
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
@@ -148,9 +148,9 @@ def measured(
 ) -> list[Row]:
     """Return the figures of a target, from a process of its own: the kernels take theirs when they are imported."""
     source = (
-        "import json, sys; from fastinit.kernels import simd; given = json.loads(sys.argv[1]);"
-        "simd.TARGET = simd.TARGET._replace(vector_bits=128, compresses=False, **given[0]);"
-        "simd.BLOCKS = simd.TARGET.blocks; from bench import instructions;"
+        "import json, sys; from fastinit.kernels import processor; given = json.loads(sys.argv[1]);"
+        "processor.TARGET = processor.TARGET._replace(vector_bits=128, compresses=0, **given[0]);"
+        "processor.BLOCKS = processor.TARGET.blocks; from bench import instructions;"
         "print(json.dumps(list(instructions.rows(*given[1:]))))"
     )
     given = json.dumps([{"lane_bits": lane_bits, "blocks": blocks}, list(kinds), list(cpus), mca])

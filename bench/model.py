@@ -104,7 +104,7 @@ def loop_of(distribution: str, dtype: str, arm: str) -> Iterator[str]:
 
 def counts(distribution: str, dtype: str, arm: str) -> Counter[str]:
     """Count the vector instructions of one turn: all, products, and shifts and shuffles; and its bytes."""
-    from fastinit.kernels.simd import BLOCKS
+    from fastinit.kernels.processor import BLOCKS
 
     found = Counter(bytes=BLOCKS * (2 if dtype == "float64" else 4) * DTYPES[dtype])
     for line in loop_of(distribution, dtype, arm):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import arm, disk, instructions, quality, regions, report
+from bench import arm, disk, instructions, quality, regions, report, startup
 from bench.conftest import TINY
 from bench.contenders import (
     CONTENDERS,
@@ -259,6 +259,17 @@ def test_a_tiny_run_of_dask_arrays(tmp_path: Path) -> None:
     found = json.loads(kept.read_text())
     assert len(found["seconds of equal slabs on 2 processes, by chunks"]) == 7
     assert set(found["graphs of 100 chunks"]) >= {"fastinit.dask: bytes", "dask.array.zeros: bytes"}
+
+
+def test_a_tiny_run_of_the_start() -> None:
+    chosen = [
+        one for one in startup.contenders(cold=False) if one.name in ("nothing", "first array warm, normal float32")
+    ]
+    found = startup.measure(chosen, [startup.ROOT], turns=2, most=60.0)
+    nothing, fill = (found[one.name, startup.ROOT] for one in chosen)
+    assert len(nothing) == len(fill) == 2
+    assert min(fill) > min(nothing)
+    assert {one.name for one in startup.contenders(cold=True)} > {"import numpy", "warmup"}
 
 
 def test_a_tiny_run_of_the_regions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

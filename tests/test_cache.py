@@ -16,31 +16,46 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import njit
-from numba.core import config
-from numba.core.caching import CompileResultCacheImpl
 
-from fastinit.kernels import cache, cpu
-from fastinit.kernels.cache import keep
-from fastinit.kernels.transforms import NormalTransform
-from tests.helpers import environment, printed, python
+from fastinit.core import forks
+from fastinit.kernels import cache, compiler, processor
+from fastinit.kernels.cache import Kernel
+from fastinit.kernels.processor import load_object
+from tests.helpers import ROOT, environment, printed, python
 
 # One small kernel, in this process
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_ready", {})
     return tmp_path / "fastinit"
 
 
-def small(label: str = "sums", more: int = 2) -> Any:
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of kernels that were not found on disk."""
+    titles: list[str] = []
+    compile_one = cache._compiled
+
+    def counted(kernel: Kernel) -> Any:
+        titles.append(kernel.label)
+        return compile_one(kernel)
+
+    monkeypatch.setattr(cache, "_compiled", counted)
+    return titles
+
+
+def adder(more: int) -> Any:
+    """A function that is compiled."""
+    return lambda x: x + more
+
+
+def small(label: str = "sums", more: int = 2, argument: str = "int64") -> Kernel:
     """A kernel as a new process has it, which adds some number."""
-    return keep(njit(lambda x: x + more), label)
-
-
-def looked_up(kernel: Any) -> tuple[int, int]:
-    """How often the kernel was found on disk, and how often it was not."""
-    return sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
+    cache._ready.pop(label, None)
+    return Kernel(label, (argument,), __name__, "adder", (more,), result=argument)
 
 
 def only_file(folder: Path) -> Path:
@@ -48,13 +63,49 @@ def only_file(folder: Path) -> Path:
     return path
 
 
-def test_a_kernel_is_found_again(folder: Path) -> None:
-    first, second = small(), small()
-    assert (first(1), looked_up(first)) == (3, (0, 1))
-    assert (second(1), looked_up(second)) == (3, (1, 0))
-    assert second(1.0) == 3.0
-    assert looked_up(second) == (1, 1)
+def test_a_kernel_is_found_again(folder: Path, compiled: list[str]) -> None:
+    assert (small().ready()(1), compiled) == (3, ["sums"])
+    assert (small().ready()(1), compiled) == (3, ["sums"])
+    assert small(argument="float64").ready()(1.5) == 3.5
+    assert compiled == ["sums", "sums"]
     assert len(list(folder.iterdir())) == 2  # a file for each version
+
+
+def test_a_kernel_takes_numbers_and_arrays(folder: Path) -> None:
+    kinds = ("uint64", "float32", "float64[:]", "uint16[:, :]")
+    for _ in range(2):  # compiled, and from disk
+        cache._ready.clear()
+        kernel = Kernel("mixed", kinds, __name__, "mixed", result="float64").ready()
+        x, y = np.array([0.5, 4.0]), np.arange(6, dtype=np.uint16).reshape(2, 3)
+        assert kernel(2**64 - 1, 0.25, x, y) == 2.0**64 + 0.25 + 4.0 + 5 + 2 + 3
+        assert x[0] == 3.0
+    assert len(list(folder.iterdir())) == 1
+
+
+def mixed(number, real, x, y):  # type: ignore[no-untyped-def]
+    """What is compiled there."""
+    x[0] = y.shape[1]
+    return np.float64(number) + real + x[1] + np.float64(y[1, 2]) + y.shape[0] + y.shape[1]
+
+
+@pytest.mark.parametrize("name", ["allocates", "raises"])
+def test_a_kernel_that_needs_anything_from_outside_is_refused(name: str, folder: Path) -> None:
+    """It would find nothing there, or end the process."""
+    with pytest.raises(RuntimeError, match=f"fastinit_{name} may not need (NRT|llvm.trap)"):
+        Kernel(name, ("int64",), __name__, name).ready()
+    assert not list(folder.iterdir())
+
+
+def allocates(count):  # type: ignore[no-untyped-def]
+    """What would be compiled there."""
+    return np.ones(count, np.int64).sum()
+
+
+def raises(number):  # type: ignore[no-untyped-def]
+    """What would be compiled there, too."""
+    if number < 0:
+        raise ValueError("negative")
+    return number
 
 
 def _flip(at: float) -> Callable[[Path, bytes], Any]:
@@ -74,7 +125,7 @@ def _a_directory(path: Path, content: bytes) -> None:
 def _of_another(path: Path, content: bytes) -> None:
     """A whole file, but under the name of this one."""
     path.rename(path.with_name("mine"))
-    small("differences", -2)(1)
+    small("differences", -2).ready()
     other = next(one for one in path.parent.iterdir() if one.name.startswith("differences"))
     other.rename(path)
     path.with_name("mine").unlink()
@@ -97,36 +148,40 @@ BROKEN: dict[str, Callable[[Path, bytes], Any]] = {
 
 
 @pytest.mark.parametrize("way", BROKEN)
-def test_a_broken_file_is_compiled_anew_and_replaced(way: str, folder: Path) -> None:
-    small()(1)
+def test_a_broken_file_is_compiled_anew_and_replaced(way: str, folder: Path, compiled: list[str]) -> None:
+    small().ready()
     path = only_file(folder)
     BROKEN[way](path, path.read_bytes())
-    again = small()
-    assert (again(1), looked_up(again)) == (3, (0, 1))
+    compiled.clear()
+    assert (small().ready()(1), compiled) == (3, ["sums"])
     assert only_file(folder) == path  # and nothing half-written beside it
-    last = small()
-    assert (last(1), looked_up(last)) == (3, (0, 1) if way == "a directory" else (1, 0))
+    assert small().ready()(1) == 3
+    assert compiled == ["sums"] * (2 if way == "a directory" else 1)
 
 
-def test_what_was_kept_by_another_version_of_a_dependency_is_not_believed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_code_that_cannot_be_loaded_is_compiled_anew(
+    folder: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*arguments: Any) -> Any:
-        raise AttributeError("no such field any more")
-
-    small()(1)
-    monkeypatch.setattr(CompileResultCacheImpl, "rebuild", refused)
-    assert small()(1) == 3
+    kernel = small()
+    kernel.ready()
+    other = compiler.object_code(adder(5), ("int64",), "int64", "another_name")
+    cache.keep(*kernel.identity(), other)
+    assert small().ready()(1) == 3
+    assert compiled == ["sums"] * 2
+    with pytest.raises(RuntimeError, match="does not define"):
+        load_object(other, kernel.symbol)
 
 
 @pytest.mark.parametrize("which", ["kernels'", "chosen"])
-def test_a_folder_that_is_a_file_is_done_without(which: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_a_file_is_done_without(
+    which: str, folder: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.write_text("mine")
     if which == "chosen":
-        monkeypatch.setattr(config, "CACHE_DIR", str(folder))
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder))
     for _ in range(2):
-        kernel = small()
-        assert (kernel(1), looked_up(kernel)) == (3, (0, 1))
+        compiled.clear()
+        assert (small().ready()(1), compiled) == (3, ["sums"])
     assert folder.read_text() == "mine"
 
 
@@ -137,59 +192,68 @@ def test_a_full_disk_is_done_without(folder: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert small()(1) == 3
+    assert small().ready()(1) == 3
     assert list(folder.iterdir()) == []
 
 
 def test_without_a_choice_kernels_lie_beside_the_package_or_with_the_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package, home = tmp_path / "package", tmp_path / "home"
     package.mkdir()
     (package / "compiled.py").write_text("")
-    monkeypatch.setattr(config, "CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(cache, "_ready", {})
     monkeypatch.setattr(cache, "__file__", str(package / "compiled.py"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    small()(1)
+    small().ready()
     beside = only_file(package / "__pycache__")
     beside.unlink()
     (package / "__pycache__").rmdir()
     (package / "__pycache__").write_text("no folder")
-    small()(1)
+    small().ready()
     assert only_file(home / "fastinit").name == beside.name
-    found = small()
-    assert (found(1), looked_up(found)) == (3, (1, 0))
+    compiled.clear()
+    assert (small().ready()(1), compiled) == (3, [])
 
 
 def test_a_program_without_its_sources_keeps_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "digest", lambda: "")
-    assert small()(1) == 3
+    assert small().ready()(1) == 3
+    monkeypatch.undo()
+    monkeypatch.setattr(cache, "versions", lambda: ())
+    assert small().ready()(1) == 3
     assert not folder.exists()
 
 
 def test_everything_that_decides_the_code_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    processor = ["x86_64", "one", "+sse2"]
-
-    class Context:
-        def codegen(self) -> Any:
-            return self
-
-        def magic_tuple(self) -> tuple[str, ...]:
-            return tuple(processor)
-
-    def name(label: str = "sums", signature: Any = (1,)) -> tuple[str, bytes]:
-        kept = cache._Kept(label, CompileResultCacheImpl, "cpu", Context())
-        return kept._identity(signature)
-
-    names = [name(), name("differences"), name(signature=(2,))]
-    assert name() == names[0]
-    processor[2] = "+avx2"
-    names.append(name())
-    monkeypatch.setattr(cache, "digest", lambda: "other sources")
-    names.append(name())
-    monkeypatch.setattr(cache, "_VERSIONS", ("other",))
-    names.append(name())
+    names = [small().identity(), small("differences").identity(), small(argument="float64").identity()]
+    names.append(small()._replace(result="float64").identity())
+    assert small().identity() == names[0]
+    for place, name, other in (
+        (processor, "TRIPLE", "mips"),
+        (processor, "NAME", "one"),
+        (processor, "FEATURES", "+avx2"),
+        (cache, "digest", lambda: "other sources"),
+        (cache, "versions", lambda: ("other",)),
+    ):
+        monkeypatch.setattr(place, name, other)
+        names.append(small().identity())
     assert len({key for _, key in names}) == len({path for path, _ in names}) == len(names)
+
+
+def test_the_versions_are_those_of_what_would_be_imported(tmp_path: Path) -> None:
+    """Another version of Numba is another file beside it; nothing of Numba's is imported to see that."""
+    source = "import sys; from fastinit.kernels.cache import versions; print(versions(), 'numba' in sys.modules)"
+    mine = printed(source)
+    assert mine.endswith("False\n")
+    (tmp_path / "numba").mkdir()
+    for text in ("__version__ = '1'", "__version__ = '2'"):
+        (tmp_path / "numba" / "__init__.py").write_text("")
+        (tmp_path / "numba" / "_version.py").write_text(text)
+        other = printed(source, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+        assert other != mine
+        mine = other
 
 
 def test_the_digest_sees_a_change_in_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,17 +274,15 @@ def test_the_digest_sees_a_change_in_any_file(tmp_path: Path, monkeypatch: pytes
 # What is said, and what is waited for
 
 
-def lingering(label: str, seconds: float) -> Any:
+def slow_adder(more: int, seconds: float) -> Any:
+    """A function that takes so long to compile."""
+    time.sleep(seconds)
+    return lambda x: x + more
+
+
+def lingering(label: str, seconds: float) -> Kernel:
     """A kernel that takes so long to compile."""
-    kernel = small(label)
-    compiler = kernel._compiler.compile
-
-    def compile_slowly(*arguments: Any) -> Any:
-        time.sleep(seconds)
-        return compiler(*arguments)
-
-    kernel._compiler.compile = compile_slowly
-    return kernel
+    return small(label)._replace(name="slow_adder", parameters=(2, seconds))
 
 
 def test_a_long_compilation_is_announced_once(
@@ -228,16 +290,20 @@ def test_a_long_compilation_is_announced_once(
 ) -> None:
     monkeypatch.setattr(cache, "PATIENCE", 0.3)
     monkeypatch.setattr(cache, "_said", set())
-    slow = lingering("slow sums", 0.5)
-    assert slow(1) == 3
-    assert slow(1.5) == 3.5
+    assert lingering("slow sums", 0.5).ready()(1) == 3
+    assert lingering("slow sums", 0.5)._replace(arguments=("float64",), result="float64").ready()(1.5) == 3.5
     assert capsys.readouterr().err == f"fastinit: compiling the kernel of slow sums; once, kept in '{folder}'\n"
-    assert lingering("slow sums", 0.5)(1) == 3  # from disk
+    assert lingering("slow sums", 0.5).ready()(1) == 3  # from disk
     assert capsys.readouterr().err == ""
     folder.rename(folder.with_name("away"))
     folder.write_text("no folder")
-    assert lingering("other sums", 0.5)(1) == 3
+    assert lingering("other sums", 0.5).ready()(1) == 3
     assert "each time, for want of a folder: set NUMBA_CACHE_DIR\n" in capsys.readouterr().err
+
+
+def interrupted() -> Any:
+    """What cannot be compiled."""
+    raise KeyboardInterrupt
 
 
 def test_nothing_is_said_of_what_is_quick_or_has_failed(
@@ -245,16 +311,11 @@ def test_nothing_is_said_of_what_is_quick_or_has_failed(
 ) -> None:
     monkeypatch.setattr(cache, "_said", set())
     monkeypatch.setattr(cache, "PATIENCE", 60.0)
-    small()(1)
+    small().ready()
     monkeypatch.setattr(cache, "PATIENCE", 0.3)
-
-    def interrupted(*arguments: Any) -> Any:
-        raise KeyboardInterrupt
-
-    kernel = small("failing sums")
-    kernel._compiler.compile = interrupted
+    monkeypatch.setattr(Kernel, "source", lambda kernel: interrupted())
     with pytest.raises(KeyboardInterrupt):
-        kernel(1)
+        small("failing sums").ready()
     time.sleep(0.6)
     assert capsys.readouterr().err == ""
 
@@ -266,83 +327,79 @@ def test_where_no_thread_can_be_started_kernels_are_compiled_all_the_same(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", no_more)
-    assert small()(1) == 3
+    assert small().ready()(1) == 3
 
 
-def test_a_kernel_that_another_one_calls_is_compiled_with_it(folder: Path) -> None:
-    inner = small()
-    assert njit(lambda x: inner(x))(1) == 3
+def test_compiling_leaves_numba_as_it_was(folder: Path) -> None:
+    """Other functions of this process, compiled before and after it, are optimized and called as ever."""
+    before = njit(lambda x: x * 2)
+    assert before(2) == 4
+    small().ready()
+    assert before(2.5) == 5.0
+    assert njit(lambda x: max(x, 3))(1) == 3
+    assert type(before.targetctx.codegen()).__name__ == "JITCPUCodegen"
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
-def test_a_handler_may_need_a_kernel_while_another_is_compiled(folder: Path) -> None:
+def test_a_handler_may_need_a_kernel_while_another_is_compiled(
+    folder: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It runs in the thread that waits for the other one; Numba cannot be entered twice by one thread."""
-    outer, inner, found = lingering("outer", 1.0), small("inner"), []
-    compiling = outer._compiler.compile
+    outer, inner, found, threads = lingering("outer", 1.0), small("inner"), [], []
+    source = Kernel.source
 
-    def watched(*arguments: Any) -> Any:
-        assert threading.current_thread() is not threading.main_thread()
-        return compiling(*arguments)
+    def watched(kernel: Kernel) -> Any:
+        threads.append(threading.current_thread())
+        return source(kernel)
 
-    outer._compiler.compile = watched
-    before = signal.signal(signal.SIGALRM, lambda *_: found.append((inner(1), outer(1))))
+    monkeypatch.setattr(Kernel, "source", watched)
+    before = signal.signal(signal.SIGALRM, lambda *_: found.append((inner.ready()(1), outer.ready()(1))))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
-        assert outer(1) == 3
+        assert outer.ready()(1) == 3
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert found == [(3, 3)]
+    assert sorted(compiled) == ["inner", "outer"]
+    assert threading.main_thread() not in threads
 
 
-def test_threads_that_come_at_once_share_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    begin = threading.Barrier(2)
-    entry = cpu._kernel
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
+def test_a_handler_may_need_a_kernel_while_its_thread_compiles(folder: Path) -> None:
+    """Where the thread holds a lock, nobody else is waited for."""
+    for lock in forks._locks():
+        with lock:
+            assert small().ready()(1) == 3
 
-    def together(transform_class: Any) -> Any:
+
+def test_threads_that_come_at_once_share_a_kernel(folder: Path, compiled: list[str]) -> None:
+    made: list[Any] = []
+    kernel, begin = lingering("shared sums", 0.3), threading.Barrier(2)
+
+    def come() -> None:
         begin.wait()
-        return entry(transform_class)
+        made.append(kernel.ready())
 
-    monkeypatch.setattr(cpu, "_kernel", together)
-    monkeypatch.setattr(cpu, "_kernels", {})
-    cpu.fill_tiles.cache_clear()
-    threads = [
-        threading.Thread(target=lambda: made.append(cpu.fill_tiles(NormalTransform, np.float32))) for _ in range(2)
-    ]
+    threads = [threading.Thread(target=come) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert made[0] is made[1]
+    assert compiled == ["shared sums"]
 
 
 # Whole fills, in processes of their own
 
 
-COMPILES = """
-import fastinit as fi
-from fastinit.kernels.cpu import fill_tiles
-from fastinit.kernels.transforms import UniformTransform
-fi.array(3, fi.uniform(), seed=0, name=0)
-import numpy as np
-stats = fill_tiles(UniformTransform, np.float32).stats
-print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
-"""
-
-
 FIRST_VALUES = """
 import sys
-import numpy as np
 import fastinit as fi
-from fastinit.kernels.cpu import fill_tiles
-from fastinit.kernels.transforms import NormalTransform, TruncatedTransform, UniformTransform
 for init in sys.argv[1:] or ["uniform()", "normal()", "truncated_normal()"]:
     print(fi.array(1, fi.parse(init), seed=0, name=0)[0])
 if not sys.argv[1:]:
-    for transform in UniformTransform, NormalTransform, TruncatedTransform:
-        stats = fill_tiles(transform, np.float32).stats
-        print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+    print("numba" in sys.modules)
 """
 
 
@@ -355,16 +412,42 @@ def test_processes_that_start_at_once_do_not_mix_their_kernels_and_the_next_comp
     alone = [process.communicate(timeout=600)[0] for process in started]
     assert alone == ["0.39904645\n", "0.39904645\n", "0.99113756\n", "0.99113756\n"]
     together = printed(FIRST_VALUES, NUMBA_CACHE_DIR=str(tmp_path)).split()
-    assert together == ["0.39904645", "0.99113756", "0.99113756", *["1", "0"] * 3]  # each found, none compiled
-    assert len(list(tmp_path.rglob("*.*"))) == 3
+    assert together == ["0.39904645", "0.99113756", "0.99113756", "False"]  # each found, nothing to compile with
+    assert len(list(tmp_path.rglob("*.*"))) == 4  # the draws, and what they have in common
+
+
+WARMS = """
+import sys
+from fastinit.kernels import entries, workers
+entries.all_of_fills = workers.all_of_fills = lambda few=entries.all_of_fills()[:4]: few
+import fastinit
+print(fastinit.warmup(), "numba" in sys.modules)
+"""
 
 
 @pytest.mark.slow
 def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
-    source = "import fastinit; print(fastinit.warmup())"
-    count, again = (printed(source, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    source = "import sys, fastinit; print(fastinit.warmup(), 'numba' in sys.modules)"
+    count, again = (printed(source, NUMBA_CACHE_DIR=str(tmp_path)).split()[0] for _ in range(2))
     assert count == again
     assert len(list(tmp_path.rglob("*.kernel"))) == int(count)
+
+
+@pytest.mark.parametrize("way", ["processes", "one thread", "no interpreter", "processes that die"])
+def test_warmup_compiles_in_processes_or_here(way: str, tmp_path: Path) -> None:
+    """From a script without a guard, as users write them."""
+    first = {
+        "no interpreter": "import sys; sys.executable = ''",
+        "processes that die": "from fastinit.kernels import workers; workers._WORK = 'no.such.module'",
+    }.get(way, "")
+    threads = "1" if way == "one thread" else "2"
+    script = tmp_path / "script.py"
+    script.write_text(f"{first}\n{WARMS}")
+    source = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    cold = printed(source, NUMBA_CACHE_DIR=str(tmp_path), FASTINIT_NUM_THREADS=threads)
+    assert cold.split() == ["4", str(way != "processes")]
+    assert len(list(tmp_path.rglob("*.kernel"))) == 4
+    assert printed(source, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["4", "False"]
 
 
 FORKS = """
@@ -431,7 +514,7 @@ def test_a_handler_fills_while_a_kernel_is_compiled(after: str, tmp_path: Path) 
     assert done.out.split() == ["0.99113756", "0.39904645", "0.99113756"], done.errors[-3000:]
 
 
-def test_without_a_compiler_one_sentence_says_so_and_nothing_is_written() -> None:
+def test_without_a_compiler_one_sentence_says_so_and_nothing_is_written(tmp_path: Path) -> None:
     source = """
 import numpy as np, fastinit as fi
 out = np.zeros(3, np.float32)
@@ -443,11 +526,12 @@ for call in (lambda: fi.fill(out, fi.normal(), seed=0, name=0), lambda: fi.verif
 print(out)
 """
     message = "fastinit needs Numba's compiler: unset NUMBA_DISABLE_JIT"
-    assert printed(source, NUMBA_DISABLE_JIT="1").splitlines() == [message, message, "[0. 0. 0.]"]
+    env = {"NUMBA_DISABLE_JIT": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    assert printed(source, **env).splitlines() == [message, message, "[0. 0. 0.]"]
 
 
 @pytest.mark.slow
 def test_a_fill_goes_on_where_nothing_can_be_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    assert printed(COMPILES, NUMBA_CACHE_DIR=str(tmp_path / "file")).split() == ["0", "1"]
+    assert printed(FIRST_VALUES, NUMBA_CACHE_DIR=str(tmp_path / "file")).split()[-1] == "True"
     assert (tmp_path / "file").read_text() == "mine"

@@ -27,6 +27,7 @@ from fastinit.core.dtypes import DOUBLE, DTYPES, SINGLE, Precision
 from fastinit.distributions import DISTRIBUTIONS
 from fastinit.distributions.moments import Moments, standard_moments
 from fastinit.distributions.truncated_normal import WORTHWHILE, tail_rate
+from fastinit.kernels.parameters import REDRAWN
 from fastinit.kernels.transforms import TRANSFORMS
 from tests.examples import EXAMPLES
 from tests.helpers import printed
@@ -105,18 +106,20 @@ def test_a_distribution_and_its_transform_agree(init: fi.Initializer, precision:
     lowered = distribution.lowered(precision)
     row = TRANSFORMS[lowered.transform]
     assert set(lowered.values) == set(row.parameters._fields)
+    assert (row.parameters in REDRAWN) == (row.propose is not None)
     assert row.bounded == distribution.bounded == any(map(math.isfinite, distribution.support))
     assert distribution.extremes(precision).keys() >= {"mean", "std", "lower bound", "upper bound"}
 
 
 def test_the_table_of_dtypes() -> None:
-    from fastinit.kernels.cpu import ENCODINGS, SIZES
+    from fastinit.kernels.cpu import REQUESTS
     from fastinit.kernels.cuda import ROUNDINGS
+    from fastinit.kernels.layout import SIZES
 
     for row in DTYPES.values():
         info: Any = ml_dtypes.finfo(row.dtype)  # type: ignore[no-untyped-call]
         assert (row.dtype.name, row.dtype.itemsize, row.largest) == (row.name, row.size, float(info.max))
-        assert row.encoding in ENCODINGS
+        assert row.encoding in REQUESTS
         assert (row.encoding == "as is") == (row.precision.name == row.name) == (row.encoding not in ROUNDINGS)
         assert row.size in SIZES
     for precision in (SINGLE, DOUBLE):

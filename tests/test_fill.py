@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fastinit as fi
 from fastinit.core.checks import MOST_ELEMENTS
-from fastinit.kernels.cpu import GROUP, SPAN, TILE
+from fastinit.kernels.layout import GROUP, SPAN, TILE
 from fastinit.sampling.cpu import LEAST_TASK_BYTES, TASK_BYTES
 from fastinit.sampling.plan import STREAMING_BYTES
 from tests.helpers import DTYPES, assert_same, every_dtype

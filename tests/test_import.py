@@ -18,16 +18,48 @@ def test_an_import_is_light() -> None:
     source = "import sys, fastinit; fastinit.parse('he_normal'); print(*sys.modules)"
     loaded = set(printed(source).split())
     assert "numpy" in loaded
-    assert not loaded & ({"numba", "llvmlite", "scipy.stats", "ml_dtypes"} | OPTIONAL)
+    late = {"fastinit.verification.verifier", "fastinit.propagation.simulation", "fastinit.kernels.processor"}
+    assert not loaded & ({"numba", "llvmlite", "scipy", "ml_dtypes"} | late | OPTIONAL)
 
 
-def test_a_fill_loads_no_optional_dependency_and_no_scipy_stats() -> None:
-    source = (
-        "import sys, fastinit as fi; fi.array(3, fi.normal(), seed=0, name=0, dtype='bfloat16'); print(*sys.modules)"
-    )
+def test_every_public_name_is_there() -> None:
+    """Some are imported when they are asked for; what is not there is said to be missing."""
+    source = """
+import fastinit as fi
+assert set(fi.__all__) <= set(dir(fi))
+print(*(type(getattr(fi, name)).__name__ for name in fi.__all__), hasattr(fi, "nothing"))
+"""
+    kinds = printed(source).split()
+    assert kinds.pop() == "False"
+    assert set(kinds) <= {"function", "type", "ABCMeta", "int", "str"}
+
+
+def test_a_fill_by_kernels_on_disk_loads_no_compiler_no_scipy_and_no_optional_dependency() -> None:
+    """Of regions too, and a matrix; the first process compiles what is not there yet."""
+    source = """
+import sys, fastinit as fi
+import numpy as np
+for dtype in "float32", "bfloat16":
+    fi.array((64, 64), fi.normal(), seed=0, name=0, dtype=dtype)
+assert "llvmlite" in sys.modules
+fi.fill(np.empty((9, 9), np.float32)[::2, ::2], fi.truncated_normal(), seed=0, name=0)
+fi.words(3, seed=0, name=0)
+print(*sys.modules)
+"""
+    printed(source)
     loaded = set(printed(source).split())
-    assert "numba" in loaded
-    assert not loaded & ({"scipy.stats", "scipy.special"} | OPTIONAL)
+    assert not loaded & ({"numba", "scipy"} | OPTIONAL)
+
+
+def test_a_verification_by_kernels_on_disk_loads_no_compiler() -> None:
+    source = """
+import sys, fastinit as fi
+for dtype in "float32", "float16":
+    assert fi.verify(fi.array((80, 60), fi.normal(), seed=0, name=0, dtype=dtype), fi.normal()).passed
+print(*sys.modules)
+"""
+    printed(source)
+    assert "numba" not in printed(source).split()
 
 
 def test_imports_keep_to_their_rooms() -> None:
@@ -111,8 +143,11 @@ def test_the_processor_can_be_chosen(flags: set[str]) -> None:
     """Otherwise the test above compares one processor with itself."""
     if "sse4_2" not in flags:
         pytest.skip("not an x86-64-v2 processor")
-    source = "from numba.core.registry import cpu_target; print(*cpu_target.target_context.codegen().magic_tuple())"
+    source = "from fastinit.kernels.processor import FEATURES, NAME, TRIPLE; print(TRIPLE, NAME, FEATURES)"
+    numba = "from numba.core.registry import cpu_target; print(*cpu_target.target_context.codegen().magic_tuple())"
     chosen = printed(source, NUMBA_CPU_NAME="x86-64-v2", NUMBA_CPU_FEATURES="")
+    for settings in ({}, {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": ""}, {"NUMBA_CPU_NAME": "generic"}):
+        assert printed(source, **settings) == printed(numba, **settings)
     assert "x86-64-v2" in chosen
     assert "fma" not in chosen
     assert "fma" in printed(source) or "fma" not in flags

@@ -10,15 +10,15 @@ from llvmlite import binding, ir
 from numba import njit
 
 from bench.instructions import measured
-from fastinit.kernels import intrinsics, simd
+from fastinit.kernels import intrinsics, processor
 from tests.helpers import printed
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["compressed", "one by one"])
 def test_places_are_listed_in_order(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if native and not simd.TARGET.compresses:
+    if native and not processor.TARGET.compresses:
         pytest.skip("this processor has no such instruction")
-    monkeypatch.setattr(intrinsics, "TARGET", simd.TARGET._replace(compresses=native))
+    monkeypatch.setattr(intrinsics, "TARGET", processor.TARGET._replace(compresses=native))
     load, listed, count = intrinsics.load_singles, intrinsics.store_compressed, intrinsics.popcount
 
     @njit
@@ -41,7 +41,7 @@ def test_places_are_listed_in_order(native: bool, monkeypatch: pytest.MonkeyPatc
 
 def assembly(cpu: str, triple: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     """What LLVM makes of the listing for a processor that is not here."""
-    monkeypatch.setattr(intrinsics, "TARGET", simd.TARGET._replace(compresses=native))
+    monkeypatch.setattr(intrinsics, "TARGET", processor.TARGET._replace(compresses=native))
     module = ir.Module()
     condition, long = ir.VectorType(ir.IntType(1), 16), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [long, long, condition]), "listed")
@@ -94,7 +94,7 @@ X86, ARM, MAC = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "arm64-
 def test_the_target_follows_from_the_processor(
     triple: str, features: set[str], compresses: bool, lane_bits: int
 ) -> None:
-    found = simd.target_of(triple, features)
+    found = processor.target_of(triple, features)
     assert (bool(found.compresses), found.lane_bits) == (compresses, lane_bits)
 
 
@@ -110,7 +110,7 @@ def test_the_target_follows_from_the_processor(
 )
 def test_what_numba_is_told_counts(cpu: str, features: str | None, compresses: bool) -> None:
     """Its settings, not the processor that is here."""
-    source = "import llvmlite.binding as llvm; from fastinit.kernels.simd import TARGET;"
+    source = "import llvmlite.binding as llvm; from fastinit.kernels.processor import TARGET;"
     chosen = {"NUMBA_CPU_NAME": cpu} | ({} if features is None else {"NUMBA_CPU_FEATURES": features})
     triple, found = printed(f"{source} print(llvm.get_process_triple(), bool(TARGET.compresses))", **chosen).split()
     if not triple.startswith("x86_64"):

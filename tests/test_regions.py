@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastinit.kernels.cpu import GROUP, SPAN
-from fastinit.kernels.stores import APART, COLUMNS, PACKED, RUN, SCATTERED, TURNED, WHOLE
+from fastinit.kernels.layout import APART, COLUMNS, GROUP, PACKED, RUN, SCATTERED, SPAN, TURNED, WHOLE
 from fastinit.sampling.plan import SHORT, STREAMING_BYTES, tiled
 from tests.helpers import DTYPES, assert_same, every_dtype
 from tests.test_fill import INITS, WIDTHS, assert_only_written, filled, placed, proven, values

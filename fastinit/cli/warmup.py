@@ -14,7 +14,7 @@ from fastinit.sampling.filling import warmup
 @click.command("warmup")
 @click.option("--quiet", is_flag=True, help="Show no progress bar.")
 def command(quiet: bool) -> None:
-    """Compile all kernels now, so that no later process has to.
+    """Compile all kernels now, in several processes, so that no later process has to.
 
     They are kept in NUMBA_CACHE_DIR, else beside the package or in the user's cache folder.
     """

@@ -69,9 +69,12 @@ def _dtype(library: str, name: str) -> np.dtype[Any]:
 
 @cache
 def _largest(library: str, name: str) -> float:
+    if library == "numpy":
+        return float(np.finfo(name).max)
+    dtype = _dtype(library, name)  # which imports ml_dtypes
     import ml_dtypes
 
-    return float(ml_dtypes.finfo(_dtype(library, name)).max)  # type: ignore[no-untyped-call]
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
 DTYPES = {

@@ -18,8 +18,9 @@ from typing import Any
 from fastinit.core.text import say
 
 PATIENCE = 60.0  # seconds that a fork waits for a compilation, before it takes place all the same
-FOR_FILLS = "fastinit.sampling.lowering", "fastinit.kernels.cpu", "ml_dtypes"  # imported late, since they take long
-_LATE = (*FOR_FILLS, "fastinit.kernels.accumulators")
+LATE = "fastinit.sampling.lowering", "fastinit.kernels.entries", "fastinit.kernels.layout"  # imported by the first fill
+_ALSO_LATE = "fastinit.kernels.measures", "fastinit.kernels.workers"
+COMPILING = threading.RLock()  # held by the thread that makes a kernel ready
 _loaded: set[str] = set()
 _loading: set[threading.Thread] = set()
 
@@ -48,37 +49,53 @@ def load(*names: str) -> None:
         _loading.discard(thread)
 
 
-def _compiler() -> Any:
-    """Return Numba's lock around all compilation; None where Numba is not imported."""
+def _numba() -> Any:
+    """Return what holds Numba's lock around all compilation; None where Numba is not imported."""
     return getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
 
 
+def _locks() -> list[Any]:
+    """Return the locks of those who compile, in the order in which they are taken."""
+    numba = _numba()
+    return [COMPILING] if numba is None else [COMPILING, numba._lock]
+
+
+def compiles() -> bool:
+    """Return whether this thread compiles something: then it was interrupted there."""
+    return any(lock._is_owned() for lock in _locks())
+
+
 def _finish() -> None:
-    """Wait, before a fork, for imports that threads are at, and for the owner of the lock."""
+    """Wait, before a fork, for imports that threads are at, and for the owners of the locks."""
     for thread in list(_loading):
         with suppress(RuntimeError):  # not started yet, or this one
             thread.join()
     if "fastinit.kernels" in sys.modules:
-        for name in _LATE:
+        for name in (*LATE, *_ALSO_LATE):
             with suppress(Exception):  # to be seen by the thread that needs it
                 importlib.import_module(name)
-    if (compiler := _compiler()) and not compiler._lock.acquire(timeout=2):
-        say("a fork waits for what Numba compiles in another thread")
-        compiler._lock.acquire(timeout=PATIENCE)
+    for lock in _locks():
+        if not lock.acquire(timeout=2):
+            say("a fork waits for what is compiled in another thread")
+            lock.acquire(timeout=PATIENCE)
 
 
 def _go_on() -> None:
-    """Release the lock, in the parent and in the child."""
-    if (compiler := _compiler()) and compiler.is_locked():
-        compiler._lock.release()
+    """Release the locks, in the parent and in the child."""
+    for lock in _locks():
+        if lock._is_owned():
+            lock.release()
 
 
 def _forget() -> None:
-    """Replace the lock in the child of a fork that waited in vain: its owner does not exist there."""
-    if (compiler := _compiler()) and not compiler.is_locked():
-        compiler._lock = threading.RLock()
-    else:
-        _go_on()
+    """Replace locks in the child of a fork that waited in vain: their owners do not exist there."""
+    global COMPILING
+    owned = [lock._is_owned() for lock in _locks()]
+    _go_on()
+    if not owned[0]:
+        COMPILING = threading.RLock()
+    if not owned[-1] and (numba := _numba()):
+        numba._lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

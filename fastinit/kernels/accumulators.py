@@ -4,60 +4,26 @@ An element is seen as z, its distance from the distribution's mean in the distri
 here decides a value of an array, so sums may be reordered and the last bits are free.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, types  # type: ignore[attr-defined]
+from numba.extending import register_jitable
 
-from fastinit.kernels.cache import keep
-
-TILE = 2048  # elements that are worked on in the cache
-NEAR = 64  # lags up to this one are seen within the run; as many elements after it are needed
-WINDOW = 32  # elements that a fingerprint is made of
-STEPS = 16.0  # of a fingerprint's digit, to one standard deviation
-KEY = 4  # of them, those that decide whether it is kept: as bytes, one 32-bit word
+from fastinit.kernels.intrinsics import pointer, stack_array
+from fastinit.kernels.measures import KEY, NEAR, STEPS, TILE, WINDOW, Found, Grid
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2**64 over the golden ratio
 _ODD_WORD = np.uint32(0x9E3779B1)
 _FOLD = np.uint64(29)
 
 
-class Grid(NamedTuple):
-    """How values of 32 and 64 bits become z, and find their bin: ``(x - origin) * scale`` rounded down, held inside."""
-
-    shift: float
-    inverse: float
-    origin: float
-    scale: float
-    bins: int
-    most: float  # the largest finite value
-    low: Any  # the bounds, in the dtype
-    high: Any
-
-
-class Found(NamedTuple):
-    """The results of one run: arrays that the kernels add to."""
-
-    bins: Any  # int64: how many elements are in each
-    sums: Any  # z, z**2, z**3, z**4
-    lagged: Any  # z z' at each of the near lags
-    outside: Any  # how many finite values lie below and above the bounds
-    bad: Any  # how many are NaN or infinite
-    fingerprints: Any  # uint64
-    places: Any  # where in the array each begins
-
-
-_plain = njit(nogil=True)
-_sum = njit(nogil=True, fastmath={"reassoc", "nsz", "contract"})  # lanes for partial sums
-
-
-def _entry(function: Any) -> Any:
-    """Compile an entry for Python, and keep it on disk together with all that it calls."""
-    return keep(_plain(function), f"verification by {function.__name__}")
+_plain = register_jitable
+_sum = register_jitable(fastmath={"reassoc", "nsz", "contract"})  # lanes for partial sums
 
 
 @_sum
@@ -105,7 +71,7 @@ def _fingerprints(q, keys, count, room, base, limit, found, kept):
         some = (count - shift + KEY - 1) // KEY
         if some <= 0:
             break
-        words = q[shift : shift + KEY * some].view(np.uint32)
+        words = carray(pointer(np.int64(q.ctypes.data) + shift), some, np.uint32)
         for j in range(some):
             keys[j] = np.uint32(words[j] * _ODD_WORD)
         for start in range(0, some, 64):
@@ -180,37 +146,50 @@ def _outside(part, low, high):
     return below, above
 
 
-@_entry
-def wide(part, count, grid, lags, base, limit, found):
-    """Look at the first ``count`` elements of a run of float32 or float64; return the number of fingerprints kept."""
-    z, q = np.empty(TILE + NEAR, np.float32), np.empty(TILE + NEAR, np.int8)
-    places, keys, finite = np.empty(TILE, np.int32), np.empty(TILE // KEY, np.uint32), np.empty(TILE, part.dtype)
-    kept = 0
-    for start in range(0, count, TILE):
-        some = min(TILE, count - start)
-        room = min(some + NEAR, part.size - start)
-        source = part[start : start + some]
-        if _measure(part[start : start + room], grid, z):
-            good = 0
-            for j in range(some):
-                if abs(np.float64(source[j])) <= grid.most:
-                    finite[good] = source[j]
-                    good += 1
-            found.bad[0] += some - good
-            source = finite[:good]
-        below, above = _outside(source, grid.low, grid.high)
-        found.outside[0] += below
-        found.outside[1] += above
-        _count(source, grid, places, found)
-        _digits(z, q, room)
-        kept = _summaries(z, q, keys, some, room, lags, base + start, limit, found, kept)
-    return kept
+_scores, _digit_bytes = stack_array(types.float32, TILE + NEAR), stack_array(types.int8, TILE + NEAR)
+_keys, _places = stack_array(types.uint32, TILE // KEY), stack_array(types.int32, TILE)
 
 
-@_entry
-def narrow(part, count, values, lags, base, limit, found):
+def wide(precision: str) -> Any:
+    """Return the kernel that looks at a run of float32 or float64."""
+    finite_values = stack_array(getattr(types, precision), TILE)
+
+    def kernel(
+        part, count, shift, inverse, origin, scale, bins, most, low, high, lags, base, limit, counts, sums, lagged,
+        outside, bad, fingerprints, places,
+    ):  # fmt: skip
+        """Look at the first ``count`` elements; return the number of fingerprints kept."""
+        grid = Grid(shift, inverse, origin, scale, bins, most, low, high)
+        found = Found(counts, sums, lagged, outside, bad, fingerprints, places)
+        z, q, keys, bin_of, finite = _scores(), _digit_bytes(), _keys(), _places(), finite_values()
+        kept = 0
+        for start in range(0, count, TILE):
+            some = min(TILE, count - start)
+            room = min(some + NEAR, part.size - start)
+            source = part[start : start + some]
+            if _measure(part[start : start + room], grid, z):
+                good = 0
+                for j in range(some):
+                    if abs(np.float64(source[j])) <= grid.most:
+                        finite[good] = source[j]
+                        good += 1
+                found.bad[0] += some - good
+                source = finite[:good]
+            below, above = _outside(source, grid.low, grid.high)
+            found.outside[0] += below
+            found.outside[1] += above
+            _count(source, grid, bin_of, found)
+            _digits(z, q, room)
+            kept = _summaries(z, q, keys, some, room, lags, base + start, limit, found, kept)
+        return kept
+
+    return kernel
+
+
+def narrow(part, count, values, lags, base, limit, counts, sums, lagged, outside, bad, fingerprints, places):
     """Look at 16-bit patterns as `wide` does at values: their z are looked up, and each pattern is a bin."""
-    z, q, keys = np.empty(TILE + NEAR, np.float32), np.empty(TILE + NEAR, np.int8), np.empty(TILE // KEY, np.uint32)
+    found = Found(counts, sums, lagged, outside, bad, fingerprints, places)
+    z, q, keys = _scores(), _digit_bytes(), _keys()
     kept = 0
     for start in range(0, count, TILE):
         some = min(TILE, count - start)
@@ -225,10 +204,10 @@ def narrow(part, count, values, lags, base, limit, found):
     return kept
 
 
-@_entry
-def wide_product(part, other, grid):
+def wide_product(part, other, shift, inverse, origin, scale, bins, most, low, high):
     """Return the sum of z z' over two runs of float32 or float64."""
-    x, y, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32), 0.0
+    grid = Grid(shift, inverse, origin, scale, bins, most, low, high)
+    x, y, total = _scores(), _scores(), 0.0
     for start in range(0, other.size, TILE):
         some = min(TILE, other.size - start)
         _measure(part[start : start + some], grid, x)
@@ -237,7 +216,6 @@ def wide_product(part, other, grid):
     return total
 
 
-@_entry
 def narrow_product(part, other, values):
     """Return the sum of z z' over two runs of 16-bit patterns."""
     total = 0.0
@@ -255,9 +233,9 @@ def _dot(x, y):
     return total
 
 
-@_entry
 def products(lines, out):
     """Store the sums of products of every line with every other: BLAS would wait for threads of its own."""
     for i in range(lines.shape[0]):
         for j in range(i + 1):
             out[i, j] = out[j, i] = _dot(lines[i], lines[j])
+    return 0

@@ -1,4 +1,4 @@
-"""The loops that run on the CPU: from words to values to bytes, in vector registers.
+"""The draws of the CPU: from words to values to bytes, in vector registers, one kernel for a distribution and dtype.
 
 Some consecutive Philox blocks, a *group*, are made side by side: the same scalar functions that define a value, typed
 for `Lanes`. A distribution without rejections goes from the counter to the stored line without touching memory in
@@ -10,29 +10,23 @@ bounds, their next proposals, and then the stores.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit, typeof, types  # type: ignore[attr-defined]
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import overload
 
-from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.intrinsics import (
     VALUES,
     and_,
     bfloat16_lanes,
     broadcast,
-    call_rows,
-    fence,
     float16_lanes,
-    full_vectors,
     interleave,
-    iota,
     join,
     load_doubles,
+    load_fields,
     load_lanes,
     load_places,
     load_singles,
@@ -55,46 +49,51 @@ from fastinit.kernels.intrinsics import (
     widen,
     words_of,
 )
+from fastinit.kernels.layout import REDRAWN, ROOM
 from fastinit.kernels.philox import HALF, LOW, philox
-from fastinit.kernels.simd import BLOCKS, TARGET
-from fastinit.kernels.stores import (
-    APART,
-    LINE,
-    LIST,
-    PACKED,
-    PUT,
-    REDRAWN,
-    ROOM,
-    RUN,
-    WHOLE,
-    Plan,
-    carve,
-    drain,
-    pass_,
-    put_run,
-)
-from fastinit.kernels.stores import GROUP as GROUP
-from fastinit.kernels.stores import SCRATCH_BYTES as SCRATCH_BYTES
-from fastinit.kernels.stores import SIZES as SIZES
-from fastinit.kernels.stores import SPAN as SPAN
-from fastinit.kernels.stores import TILE as TILE
+from fastinit.kernels.processor import BLOCKS, TARGET
+from fastinit.kernels.stores import INLINE, carve, drain, pass_
 from fastinit.kernels.transforms import ROWS, clamp
 
 LAST_ATTEMPT = 4095
 EVERY = np.uint64(2**BLOCKS - 1)  # lane, in a mask of them
 
-AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2
-ENCODINGS = {"as is": AS_IS, "float16": FLOAT16, "bfloat16": BFLOAT16}  # how values become elements, as kernels take it
+
+class Bounds(NamedTuple):
+    """The bounds in which 16-bit values are held."""
+
+    low: Any
+    high: Any
 
 
 class Request(NamedTuple):
-    """The bounds and the encoding of elements, and the key and stream of their words."""
+    """The bounds of elements, and the key and stream of their words: of elements that are values as they are."""
 
-    low: Any  # the bounds in which 16-bit values are held, and a float of the computation's precision
+    low: Any  # a float of the computation's precision, as all bounds
     high: Any
-    encoding: int
     key: int
     stream: int
+
+
+class Float16(NamedTuple):
+    """A `Request` of values rounded to float16."""
+
+    low: Any
+    high: Any
+    key: int
+    stream: int
+
+
+class BFloat16(NamedTuple):
+    """A `Request` of values rounded to bfloat16."""
+
+    low: Any
+    high: Any
+    key: int
+    stream: int
+
+
+REQUESTS: dict[str, Any] = {"as is": Request, "float16": Float16, "bfloat16": BFloat16}  # by the encoding's name
 
 
 class Scratch(NamedTuple):
@@ -115,7 +114,7 @@ class Scratch(NamedTuple):
 
 def _by_transform(stub: Callable[..., Any]) -> Any:
     """Decorate as `overload` does, for a function that is selected by the type of its first argument."""
-    return overload(stub, jit_options={"forceinline": True})
+    return overload(stub, jit_options=INLINE)  # type: ignore[arg-type]
 
 
 def _pairs(real, c):
@@ -158,84 +157,65 @@ def _clamped_by_transform(transform, value, low, high):
     return lambda transform, value, low, high: value
 
 
-def _regular(transform):
-    """Return whether no value is subnormal: then the processor may round to bfloat16, if it can."""
+_halves = float16_lanes if TARGET.halves else pass_(lambda values: low_half(to_float16(values)))
+_bfloats = pass_(lambda values: low_half(to_bfloat16(values)))
+_ROUNDINGS: dict[Any, Any] = {Float16: _halves, BFloat16: _bfloats}  # of all values
+# of those that go straight from registers to memory: the processor's own for bfloat16 makes subnormals zero, see
+# `fastinit.sampling.cpu`; without it two neighbours are rounded in one word
+_STRAIGHT: dict[Any, Any] = {Float16: _halves} | ({BFloat16: bfloat16_lanes} if TARGET.bfloats else {})
 
 
-@_by_transform(_regular)
-def _regular_by_transform(transform):
-    row = ROWS[transform.instance_class]
-    if row.propose is not None or not TARGET.bfloats:
-        return lambda transform: True
-    least = 2.0**-126 / row.grain
-
-    def compared(transform):
-        regular = True
-        for number in transform:
-            regular &= number == 0 or abs(number) >= least
-        return regular
-
-    return compared
-
-
-to_halves = float16_lanes if TARGET.halves else pass_(lambda values: low_half(to_float16(values)))
-
-
-def _put(first, second, transform, low, high, to, encoding, streaming):
-    """Store the values of pairs as elements; return the number of bytes."""
+def _put(first, second, transform, request, to, rounded, streaming):
+    """Store the values of pairs as elements, or as they are; return the number of bytes."""
 
 
 @_by_transform(_put)
-def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
+def _put_by_request(first, second, transform, request, to, rounded, streaming):
     size = first.count * first.bitwidth // 4
+    rounding: Any = _STRAIGHT.get(request.instance_class)
 
-    def wide(first, second, transform, low, high, to, encoding, streaming):
+    def wide(first, second, transform, request, to, rounded, streaming):
         _store(to, interleave(first, second), streaming)
         return size
 
-    def narrow(first, second, transform, low, high, to, encoding, streaming):
-        if encoding == AS_IS:
-            _store(to, interleave(first, second), streaming)
-            return size
-        first, second = _clamped(transform, first, low, high), _clamped(transform, second, low, high)
-        if encoding == BFLOAT16:
-            _store(to, to_bfloat16(first) | shl(to_bfloat16(second), 16), streaming)
-        else:
-            _store(to, to_halves(interleave(first, second)), streaming)
-        return size // 2
-
-    def native(first, second, transform, low, high, to, encoding, streaming):
+    def in_lanes(first, second, transform, request, to, rounded, streaming):
         some = interleave(first, second)
-        if encoding == AS_IS:
+        if not rounded:
             _store(to, some, streaming)
             return size
-        some = _clamped(transform, some, low, high)
-        if encoding == BFLOAT16:
-            _store(to, bfloat16_lanes(some), streaming)
-        else:
-            _store(to, to_halves(some), streaming)
+        _store(to, rounding(_clamped(transform, some, request.low, request.high)), streaming)
         return size // 2
 
-    if first.bitwidth == 64:
+    def in_words(first, second, transform, request, to, rounded, streaming):
+        if not rounded:
+            _store(to, interleave(first, second), streaming)
+            return size
+        first = _clamped(transform, first, request.low, request.high)
+        second = _clamped(transform, second, request.low, request.high)
+        _store(to, to_bfloat16(first) | shl(to_bfloat16(second), 16), streaming)
+        return size // 2
+
+    if request.instance_class is Request:
         return wide
-    return native if TARGET.bfloats else narrow
+    return in_lanes if rounding else in_words
 
 
-def _groups(transform, scratch, request, to, lanes, block, groups, encoding, streaming):
+def _groups(transform, scratch, request, to, lanes, block, groups, rounded, streaming):
     """Draw the blocks of some groups, attempt 0 where the transform has one, and store their elements from ``to`` on.
 
-    ``lanes`` is the address of a list of blocks, or 0 where they follow each other from ``block`` on. No group passes a
-    multiple of 2**32 blocks, so that the counter's second word is one number, that of ``block``.
+    The values are stored as they are unless they are to be ``rounded`` at once. ``lanes`` is the address of a list of
+    blocks, or 0 where they follow each other from ``block`` on. No group passes a multiple of 2**32 blocks, so that the
+    counter's second word is one number, that of ``block``.
     """
 
 
 @_by_transform(_groups)
-def _groups_by_transform(transform, scratch, request, to, lanes, block, groups, encoding, streaming):
+def _groups_by_transform(transform, scratch, request, to, lanes, block, groups, rounded, streaming):
     draw = ROWS[transform.instance_class].pair
     if draw is None:
-        return lambda transform, scratch, request, to, lanes, block, groups, encoding, streaming: None
+        return lambda transform, scratch, request, to, lanes, block, groups, rounded, streaming: None
 
-    def loop(transform, scratch, request, to, lanes, block, groups, encoding, streaming):
+    def loop(transform, scratch, request, to, lanes, block, groups, rounded, streaming):
         first, step, stride = np.uint64(block), np.uint64(BLOCKS), 0
         c1 = broadcast(first >> HALF)
         if lanes:
@@ -247,7 +227,7 @@ def _groups_by_transform(transform, scratch, request, to, lanes, block, groups, 
             a, b = _pairs(request.low, _words(blocks, c1, request))
             values, others = draw(transform, a, b)
             drain(scratch.pending, BLOCKS // 4)
-            to += _put(values, others, transform, request.low, request.high, to, encoding, streaming)
+            to += _put(values, others, transform, request, to, rounded, streaming)
 
     return loop
 
@@ -384,108 +364,20 @@ def _encode(values, scratch, request, at, size):
 
 
 @_by_transform(_encode)
-def _encode_by_width(values, scratch, request, at, size):
+def _encode_by_request(values, scratch, request, at, size):
+    rounding: Any = _ROUNDINGS.get(request.instance_class)
+
     def wide(values, scratch, request, at, size):
         return np.int64(values.ctypes.data)
 
     def narrow(values, scratch, request, at, size):
         source, to = np.int64(values.ctypes.data), np.int64(scratch.encoded.ctypes.data)
-        if request.encoding == AS_IS:
-            return source
         for place in range(at, at + size, VALUES):
             clamped = clamp(_load(request.low, source + 4 * place), request.low, request.high)
-            if request.encoding == BFLOAT16:
-                store(to + 2 * place, low_half(to_bfloat16(clamped)))
-            else:
-                store(to + 2 * place, to_halves(clamped))
+            store(to + 2 * place, rounding(clamped))
         return to
 
-    return narrow if values.dtype.bitwidth == 32 else wide
-
-
-def _redraws(transform):
-    """Return whether values of this transform are looked at again once they are made."""
-
-
-@_by_transform(_redraws)
-def _redraws_by_transform(transform):
-    again = ROWS[transform.instance_class].propose is not None
-    return lambda transform: again
-
-
-@pass_
-def _straight(transform, plan, encoding, group, to, head, some):
-    """Return the number of groups that can go straight to memory from ``to`` on, element ``head`` of its block."""
-    if encoding == BFLOAT16 and not _regular(transform):
-        return 0
-    if _redraws(transform) or head != 0 or (plan.streaming and to % LINE != 0):
-        return 0
-    return some // group
-
-
-@pass_
-def _alike(blocks, begin, end):
-    """Return how many of the listed blocks [begin, end), from the first on, have its counter's second word."""
-    some = 1
-    while begin + some < end and blocks[begin + some] >> 32 == blocks[begin] >> 32:
-        some += 1
-    return some
-
-
-@pass_
-def _tile(transform, scratch, plan, request, inner, to, index, row, column, rows, columns):
-    """Make and store one tile; ``to`` and ``index`` are those of row 0, column 0 of its outer axes.
-
-    It is made in pieces: of one row, or of the list of all rows' blocks. Elements next to each other go to memory piece
-    by piece, straight from the registers where they can; others when the whole tile is made.
-    """
-    width, pending, size = scratch.values.itemsize, scratch.pending, plan.size  # width: before a value is rounded
-    per_block = 16 // width
-    group = BLOCKS * per_block
-    listed, spread = plan.way != RUN, plan.way != RUN and plan.compact != WHOLE
-    count, mixed, lanes, source = columns, False, np.int64(0), np.int64(0)
-    memory, inside, axes = scratch.parts.values, np.int64(inner.ctypes.data), inner.shape[0]
-    if plan.way == PACKED or plan.way == APART:
-        to += row * columns * size if plan.way == PACKED else 0
-    else:
-        to, index = to + row * plan.row_stride, index + row * plan.row_step + column
-        to += column * size if plan.way == RUN else 0
-    if listed:
-        count = call_rows(
-            plan.rows_code, LIST, plan, memory, inside, axes, per_block, to, index, row, column, rows, columns
-        )
-        mixed, count, index = count < 0, abs(count) * per_block, 0
-    done = 0
-    while done < count:
-        goal, head, block = to + done * size, (index + done) % per_block, (index + done) // per_block
-        if listed:
-            place = done // per_block
-            lanes, block = scratch.parts.blocks + 8 * place, scratch.blocks[place]
-            room = _alike(scratch.blocks, place, count // per_block) if mixed else count
-        else:
-            room = np.int64(LOW) + 1 - (block & np.int64(LOW))  # blocks before the counter's second word changes
-        some, encoding, streaming = min(count - done, room * per_block - head), AS_IS, 0
-        groups = 0 if spread else _straight(transform, plan, request.encoding, group, goal, head, some)
-        straight, at, made = groups > 0, done, goal
-        if straight:
-            some, encoding, streaming = groups * group, request.encoding, plan.streaming
-        else:
-            if not spread:
-                at, some = pending[3], min(some, SPAN - head)
-                lead = -goal % LINE // size  # elements before the next whole line
-                if plan.streaming and not _redraws(transform) and lead > 0 and (head + lead) % per_block == 0:
-                    some = min(some, lead)
-            groups = (head + some + group - 1) // group
-            made = scratch.parts.values + at * width
-        _groups(transform, scratch, request, made, lanes, block, groups, encoding, streaming)
-        if not straight:
-            _settle(transform, scratch, request, at, head + some, lanes, index + done - head)
-            source = _encode(scratch.values, scratch, request, at, head + some)
-            if not spread:
-                put_run(scratch.pending, goal, source + (at + head) * size, some * size, plan.streaming)
-        done += some
-    if spread:
-        call_rows(plan.rows_code, PUT, plan, memory, inside, axes, per_block, to, source, row, column, rows, columns)
+    return narrow if rounding else wide
 
 
 def _scratch(one, memory):
@@ -497,7 +389,7 @@ def _scratch_by_width(one, memory):
     real = np.float32 if one.bitwidth == 32 else np.float64
 
     def carved(one, memory):
-        parts = carve(np.int64(memory.ctypes.data))
+        parts = carve(memory)
         return Scratch(
             carray(pointer(parts.values), ROOM, real),
             carray(pointer(parts.todo), ROOM, np.uint16),
@@ -511,77 +403,26 @@ def _scratch_by_width(one, memory):
     return carved
 
 
-def _kernel(transform_class: Any) -> Any:
-    """Return the entry for a transform, held in its closure: as an argument it would cost 3 microseconds a call."""
+def draw_span(transform_class: Any, precision: str, encoding: str) -> Callable[..., int]:
+    """Return the kernel that draws by a transform's class, computes in a precision, and encodes."""
+    real, request_class = getattr(types, precision), REQUESTS[encoding]
+    load_bounds, load_transform = load_fields(Bounds, real), load_fields(transform_class, real)
+    offset = len(Bounds._fields) * real.bitwidth // 8
 
-    @njit(nogil=True)
-    def fill_tiles(draw, bounds, plan, inner, axes, memory, address, key, stream, begin, end):
-        """Make the tiles [begin, end) of a plan, for the array at an address.
+    def kernel(numbers, memory, key, stream, to, lanes, block, groups, straight, streaming, at, size, base):
+        """Draw the blocks of some groups: ``straight`` to their place in memory, else to the cache.
 
-        ``draw`` has the transform's parameters, ``bounds`` the first fields of `Request`, ``plan`` those of `Plan`.
-        ``inner`` has a row (length, stride, step) for each axis that a tile's columns are made of, or its rows (see
-        `Plan`), ``axes`` one for each outer axis.
+        There they are a span of ``size`` values, number ``at`` and on of those in ``memory``, the first one of which is
+        element number ``base``; all are redrawn where they must be, and encoded. Return the address of number 0.
+        ``numbers`` is the address of the fields of `Bounds` and of the transform. See `_groups` and `_settle`.
         """
-        full_vectors()
-        transform, plan = transform_class(*draw), Plan(*plan)
-        request = Request(bounds[0], bounds[1], bounds[2], key, stream)
+        bounds, transform = load_bounds(numbers), load_transform(numbers + offset)
+        request = request_class(bounds.low, bounds.high, key, stream)
         scratch = _scratch(request.low, memory)
-        scratch.pending[2], scratch.pending[3] = 0, 0
-        store(scratch.parts.lanes, iota())
-        across = -(-plan.columns // plan.tile_columns)
-        # where there is a tile more than the rows need, the first one ends where a line of the memory does
-        lead = -address % LINE // plan.size if plan.down * plan.tile_rows >= plan.rows + plan.tile_rows else 0
-        skew = plan.tile_rows - lead if lead else 0
-        tile = begin
-        while tile < end:  # a row of tiles after the other: only its first one is looked up
-            if plan.way == RUN:
-                first, down, rest = tile % across, tile // across % plan.down, tile // across // plan.down
-                last = min(across, first + end - tile)
-            else:  # a column of tiles after the other, whose pages and lines are the same
-                down, first, rest = tile % plan.down, tile // plan.down % across, tile // plan.down // across
-                last = first + 1
-            row = down * plan.tile_rows - skew
-            rows = min(plan.tile_rows, plan.tile_rows + row, plan.rows - row)
-            row, to, index = max(0, row), address, plan.first
-            for axis in range(axes.shape[0] - 1, -1, -1):
-                rest, place = rest // axes[axis, 0], rest % axes[axis, 0]
-                to += place * axes[axis, 1]
-                index += place * axes[axis, 2]
-            if rows > 0:
-                for column in range(first * plan.tile_columns, last * plan.tile_columns, plan.tile_columns):
-                    columns = min(plan.tile_columns, plan.columns - column)
-                    _tile(transform, scratch, plan, request, inner, to, index, row, column, rows, columns)
-            tile += last - first
-        if plan.streaming:
-            drain(scratch.pending, scratch.pending[2])
-            fence(0)
+        _groups(transform, scratch, request, to, lanes, block, groups, straight, streaming)
+        if straight:
+            return 0
+        _settle(transform, scratch, request, at, size, lanes, base)
+        return _encode(scratch.values, scratch, request, at, size)
 
-    return fill_tiles
-
-
-_kernels: dict[Any, Any] = {}
-
-
-@cache
-def fill_tiles(transform_class: Any, real: Any) -> Any:
-    """Return the compiled kernel of a transform's class that computes in float32 or float64."""
-    fresh = keep(_kernel(transform_class), describe(transform_class, real.__name__))
-    kernel = _kernels.setdefault((transform_class, real), fresh)  # threads that come at once compile it once
-    bound = typeof(real(0))
-    numbers, integers, table = types.UniTuple, types.int64, types.Array(types.int64, 2, "C")
-    kernel.compile(
-        (
-            numbers(bound, len(inspect.signature(transform_class).parameters)),
-            types.Tuple((bound, bound, integers)),
-            numbers(integers, len(Plan._fields)),
-            table,
-            table,
-            types.Array(types.uint8, 1, "C"),
-            integers,
-            types.uint64,
-            types.uint64,
-            integers,
-            integers,
-        )
-    )
     return kernel

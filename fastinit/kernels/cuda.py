@@ -25,8 +25,9 @@ from numba.extending import register_jitable
 
 from fastinit.core.dtypes import DOUBLE, DTYPES, FLOATS, dtype_of
 from fastinit.core.text import quoted
-from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.cpu import LAST_ATTEMPT
+from fastinit.kernels.cuda_cache import kept
+from fastinit.kernels.entries import describe
 from fastinit.kernels.intrinsics import (
     add,
     and_,
@@ -358,13 +359,8 @@ def kernel(transform_class: Any, dtype: str) -> Any:
     function = _function(transform_class, dtype)
     if SIMULATED:
         return cuda.jit(function)
-    form: Any = importlib.import_module("numba.cuda.dispatcher")
-    return keep(
-        cuda.jit(function, launch_bounds=_bounds(transform_class)),
-        f"{describe(transform_class, dtype)} on a GPU",
-        form.CUDACacheImpl,
-        "cuda",
-    )
+    compiled = cuda.jit(function, launch_bounds=_bounds(transform_class))
+    return kept(compiled, f"{describe(transform_class, dtype)} on a GPU")
 
 
 def bits_name(size: int) -> str:

@@ -15,16 +15,16 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, register_jitable
+from numba.np.arrayobj import make_array, populate_array
 
 from fastinit.kernels import emulation
+from fastinit.kernels.processor import BLOCKS, TARGET
 from fastinit.kernels.simd import (
     BIT,
-    BLOCKS,
     BYTE,
     INT,
     LONG,
     SHORT,
-    TARGET,
     Lanes,
     element,
     fit,
@@ -413,42 +413,50 @@ def _scatter(builder: Any, to: Any, places: Any, source: Any, lanes: Any) -> Non
 scatter = operation(_scatter, _nothing)
 
 
-def _full_vectors(context: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        wanted = f'"prefer-vector-width"="{TARGET.vector_bits}"'
-        set.add(builder.function.attributes, wanted)  # llvmlite's own add does not know the name
-        return context.get_dummy_value()
+def load_fields(named: Any, element: Any) -> Any:
+    """Return an intrinsic that loads a named tuple from an address, where its numbers follow each other."""
+    result = types.NamedUniTuple(element, len(named._fields), named)  # type: ignore[no-untyped-call]
 
-    return types.void(), codegen
+    def typed(context: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            kind, size = context.get_value_type(result), element.bitwidth // 8
+            fields: Any = ir.Constant(kind, ir.Undefined)
+            for k in range(kind.count):
+                field = _load(builder, builder.add(values[0], LONG(k * size)), kind.element)
+                fields = builder.insert_value(fields, field, k)
+            return fields
 
+        return result(address), codegen
 
-# (): let the calling function use the widest vectors there are. LLVM stops at 256 bits where it fears for the clock;
-# with 512 the rounds of Philox ran 1.7 times as fast
-full_vectors: Any = intrinsic(_full_vectors)
-
-
-def _call_rows(context: Any, code: Any, action: Any, plan: Any, *numbers: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        # Numba's own convention: addresses for the result and an exception come first, a tuple comes field by field
-        code, action, plan, *rest = values
-        fields = [builder.extract_value(plan, k) for k in range(len(plan.type.elements))]
-        result, error = (cgutils.alloca_once(builder, kind) for kind in (LONG, BYTE.as_pointer()))  # type: ignore[no-untyped-call]
-        given = [result, error, action, *fields, *rest]
-        kind = ir.FunctionType(INT, [value.type for value in given])
-        builder.call(builder.inttoptr(code, kind.as_pointer()), given)
-        return builder.load(result)
-
-    whole = types.int64
-    return whole(whole, whole, plan, *[whole] * len(numbers)), codegen
+    return intrinsic(typed)
 
 
-def _typed_call(context, code, action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):  # type: ignore[no-untyped-def]
-    numbers = memory, inner, axes, per_block, to, index, row, column, rows, columns
-    return _call_rows(context, code, action, plan, *numbers)
+def stack_array(element: Any, count: int) -> Any:
+    """Return an intrinsic, of no arguments, that makes an array of so many elements on the calling kernel's stack."""
+    result = types.Array(element, 1, "C")
+
+    def typed(context: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            memory = cgutils.alloca_once(builder, context.get_data_type(element), count)  # type: ignore[no-untyped-call]
+            array, size = make_array(result)(context, builder), element.bitwidth // 8  # type: ignore[no-untyped-call]
+            populate_array(  # type: ignore[no-untyped-call]
+                array, data=memory, shape=[LONG(count)], strides=[LONG(size)], itemsize=LONG(size), meminfo=None
+            )
+            return array._getvalue()
+
+        return result(), codegen
+
+    return intrinsic(typed)
 
 
-# (code, action, plan, ...): call the kernel of rows at the address ``code``, see `fastinit.kernels.stores.rows_address`
-call_rows: Any = intrinsic(_typed_call)
+def _call_kernel(builder: Any, code: Any, numbers: Any) -> Any:
+    given = [builder.extract_value(numbers, k) for k in range(len(numbers.type.elements))]
+    kind = ir.FunctionType(LONG, [LONG] * len(given))
+    return builder.call(builder.inttoptr(code, kind.as_pointer()), given)
+
+
+# (code, integers): call another kernel, of integers of 64 bits, by its address ``code``
+call_kernel = operation(_call_kernel, lambda _: types.int64)
 
 
 @register_jitable(forceinline=True)

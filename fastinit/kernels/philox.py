@@ -26,6 +26,15 @@ def _round(c0, c1, c2, c3, k0, k1):
 
 
 @register_jitable(forceinline=True)
+def _two_rounds(c0, c1, c2, c3, k0, k1):
+    """Return the counter after two rounds, and the key of the next one."""
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    k0, k1 = and_(add(k0, WEYL_0), LOW), and_(add(k1, WEYL_1), LOW)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    return c0, c1, c2, c3, and_(add(k0, WEYL_0), LOW), and_(add(k1, WEYL_1), LOW)
+
+
+@register_jitable(forceinline=True)
 def philox(c0, c1, c2, c3, k0, k1):
     """Return the block of counter (c0, c1, c2, c3) under the key (k0, k1): four words, in low halves of c0's type.
 
@@ -34,8 +43,10 @@ def philox(c0, c1, c2, c3, k0, k1):
     ones, so that nothing is masked between the rounds. On ARM, which multiplies no such lanes, and on a GPU words are
     uint32.
     """
-    for _ in range(10):
-        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
-        k0 = and_(add(k0, WEYL_0), LOW)
-        k1 = and_(add(k1, WEYL_1), LOW)
+    # not a loop: LLVM would keep it in a large function, and move registers about between the rounds
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3, _, _ = _two_rounds(c0, c1, c2, c3, k0, k1)
     return c0, c1, c2, c3

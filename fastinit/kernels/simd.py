@@ -8,60 +8,15 @@ Philox run side by side; a type decides all that by itself. Python's operators w
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Container, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer, infer_global, make_intrinsic_template, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 BIT, BYTE, SHORT, INT, LONG = (ir.IntType(width) for width in (1, 8, 16, 32, 64))
-
-
-class Target(NamedTuple):
-    """The properties of a kind of processor that shape the kernels."""
-
-    vector_bits: int  # of the widest registers
-    blocks: int  # Philox blocks made side by side
-    compresses: int  # lanes of 16 bits, of which one instruction moves the chosen ones together; 0 without it
-    halves: bool  # one instruction rounds float32 to float16
-    bfloats: bool  # and to bfloat16, of subnormals to zero
-    lane_bits: int = 64  # of the lane that a word of Philox lives in
-    line: int = 64  # bytes of a cache line
-
-
-def target_of(triple: str, features: Container[str]) -> Target:
-    """Return the target of a processor, by LLVM's names of its kind and of its features.
-
-    Examples
-    --------
-    >>> target_of("x86_64-unknown-linux-gnu", {"+avx2", "+fma"})
-    Target(vector_bits=256, blocks=8, compresses=0, halves=False, bfloats=False, lane_bits=64, line=64)
-    """
-    if triple.startswith(("aarch64", "arm64")):  # see docs/processors.md; SVE compresses, but LLVM does it wrong
-        return Target(128, 8, 0, True, False, lane_bits=32)
-    # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
-    # multipliers idle; more chains than registers go through memory
-    compresses = 32 if "+avx512vbmi2" in features else 16 if "+avx512f" in features else 0
-    halves = "+f16c" in features
-    bfloats = "+avx512bf16" in features
-    if "+avx512dq" in features:
-        return Target(512, 32, compresses, halves, bfloats)
-    if "+fma" in features:
-        return Target(512 if compresses else 256, 8, compresses, halves, bfloats)
-    return Target(128, 4, compresses, halves, bfloats)
-
-
-def _target() -> Target:
-    """Return the target of the processor that Numba compiles for."""
-    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return target_of(triple, features.split(","))
-
-
-TARGET = _target()
-BLOCKS = TARGET.blocks
 
 
 class Lanes(types.Type):

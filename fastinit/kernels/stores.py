@@ -1,75 +1,45 @@
 """The stores of the CPU's kernels: from values in the cache to bytes in memory of any layout.
 
 A tile of long rows is stored run by run, by the kernel that makes it. Everything else about rows, which blocks they
-take and where their elements go, is the same for all distributions: it is a kernel of its own, which the others call by
-its address. So it is compiled once, and only for those who have such arrays.
+take and where their elements go, is a kernel of its own, which the walk over tiles calls by its address. So it is
+compiled only for those who have such arrays.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import register_jitable
 
-from fastinit.kernels.cache import keep
 from fastinit.kernels.intrinsics import (
     copy,
     copy_line,
     copy_vector,
     count_up,
-    full_vectors,
+    load_fields,
     move,
     pointer,
     split,
     transpose,
 )
-from fastinit.kernels.simd import BLOCKS, TARGET
-
-GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
-LINE = TARGET.line  # bytes of a cache line
-SPAN = 4096  # consecutive elements that a tile holds in the cache, a multiple of every group
-TILE = 8 * SPAN  # elements of a tile whose rows are stored whole: the work that is done once a tile must not show
-ROWS_TILE = 4096  # of one that is made of rows; those that are packed fill half of it
-ROOM = max(2 * SPAN, ROWS_TILE) + GROUP + LINE  # of a tile at most: two spans, or rows, and what overshoots
-REDRAWN = 256  # elements that are redrawn at once
-SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 4 + 2) + ROWS_TILE * 16 + BLOCKS * 24 + REDRAWN * 16 + 4 * 8 + LINE
-LISTED = 8  # blocks that are listed at once
-
-# How a tile goes to memory: a run of one row; rows that follow each other in memory, packed; rows wherever they are;
-# and columns that are far apart, along the rows, which are dense or not
-RUN, PACKED, APART, COLUMNS, SCATTERED = range(5)
-WHOLE, TURNED = 1, 2  # what is the same for all rows
-SIZES = (2, 4, 8)  # bytes of the elements that are stored one by one
-
-
-class Plan(NamedTuple):
-    """Where the elements go, and which they are: columns, consecutive elements of the tensor; rows; and outer axes.
-
-    Strides are in bytes of memory, steps in elements of the tensor. The axes that the columns are made of (of `PACKED`
-    and `APART`: the rows), and the outer axes, come beside it as arrays.
-    """
-
-    first: int  # index of the first element in the tensor, C order
-    size: int  # bytes of an element
-    way: int  # `RUN`, ...: how a tile is stored
-    compact: int  # `WHOLE`: rows of `PACKED` are whole blocks, so that the tile's elements are next to each other.
-    # `TURNED`: all rows of `COLUMNS` begin at one place in a block, so that blocks are listed below each other
-    columns: int
-    tile_columns: int
-    rows: int
-    row_stride: int  # of `PACKED` and `APART`, whose rows may be of several axes: of the last one
-    row_step: int
-    tile_rows: int
-    down: int  # tiles along the rows
-    tiles: int
-    streaming: int  # 1: bypass the caches
-    rows_code: int  # `rows_address`, where a tile is not a run
-
+from fastinit.kernels.layout import (
+    APART,
+    COLUMNS,
+    LINE,
+    LISTED,
+    PACKED,
+    REDRAWN,
+    ROOM,
+    ROWS_TILE,
+    SPAN,
+    TURNED,
+    Plan,
+)
+from fastinit.kernels.processor import BLOCKS
 
 LIST, PUT = 0, 1  # what the kernel of rows does
 
@@ -92,7 +62,9 @@ class Parts(NamedTuple):
     pending: Any  # int64, to stream: destination, source, number of lines; and the place for the next span
 
 
-pass_ = register_jitable(forceinline=True)  # one function after inlining: nothing is counted, checked or passed
+# One function after inlining: nothing is counted, checked or passed; and no division asks for zero
+INLINE = {"forceinline": True, "error_model": "numpy"}
+pass_ = register_jitable(**INLINE)
 
 
 @pass_
@@ -144,7 +116,7 @@ def put_run(pending, to, source, size, streaming):
 
 
 @pass_
-def _integers(address, count):
+def integers(address, count):
     """Return an array of int64 at an address."""
     return carray(pointer(address), count, np.int64)
 
@@ -234,7 +206,7 @@ def _pack_rows(starts, packed, source, rows, columns, unit):
             copy_vector(to + done, begin + done)
 
 
-@register_jitable
+@register_jitable(error_model="numpy")
 def _put_bytes(to, source, size, unit):
     """Store some elements, in vectors that overlap: a call of memcpy takes as long as several rows of 64 bytes."""
     if size >= 64:
@@ -246,11 +218,11 @@ def _put_bytes(to, source, size, unit):
             step = min(done, size - 8)
             move(to + step, source + step, np.uint64(0))
     else:
-        for done in range(0, size, unit):
-            _put_one(to + done, source + done, unit)
+        for k in range(size // unit):
+            _put_one(to + k * unit, source + k * unit, unit)
 
 
-@register_jitable
+@register_jitable(error_model="numpy")
 def _put_row(to, source, size, unit, streaming):
     """Store a row or a column; past the caches those lines that are whole, and only once."""
     head = -to % LINE
@@ -291,8 +263,8 @@ def _put_columns(parts, starts, places, plan, to, source, rows, columns):
     many, packed, apart = 64 // plan.size, parts.packed, rows * plan.size
     head = np.int64(starts[0]) if plan.compact == TURNED else 0
     for column in range(-head, columns, 4):
-        for step in range(0, rows, many):
-            row = min(step, rows - many)  # the last ones overlap
+        for k in range(-(-rows // many)):
+            row = min(k * many, rows - many)  # the last ones overlap
             goal = packed + row * plan.size
             if plan.size == 2:
                 _turn(parts, plan, goal, apart, source, row, rows, head + column, np.uint16(0))
@@ -304,60 +276,55 @@ def _put_columns(parts, starts, places, plan, to, source, rows, columns):
             _put_row(to + places[column + k], packed + k * apart, apart, plan.size, plan.streaming)
 
 
-def _kernel() -> Any:
-    @njit(nogil=True)
-    def tile_rows(action, plan, memory, inner, axes, per_block, to, index, row, column, rows, columns):
-        """List a tile's blocks and return their number, or `PUT` its elements, which begin at ``index``, to memory.
+load_plan = load_fields(Plan, types.int64)
 
-        ``inner`` is the address of ``axes`` axes, see `Plan`. What is listed for a tile stays in ``memory``.
-        """
-        full_vectors()
-        plan, parts = Plan(*plan), carve(memory)
-        places, starts = _integers(parts.places, ROWS_TILE), carray(pointer(parts.starts), ROOM, np.int32)
-        if action == LIST:
-            firsts = _integers(parts.firsts, ROWS_TILE)
-            if plan.way <= APART:
-                _list_rows(firsts, places, plan, _integers(inner, 3 * axes), axes, index, row, rows)
-            else:
-                _list_columns(firsts, places, plan, _integers(inner, 3 * axes), axes, index, rows, column, columns)
-            if plan.compact == TURNED and rows >= 64 // plan.size:
-                return _list_turned(starts, _integers(parts.blocks, ROOM // 2), plan, index, rows, columns)
-            if plan.way <= APART or plan.row_step != columns:
-                return _list_blocks(firsts, starts, parts.blocks, rows, columns, per_block)
-            count = _list_blocks(firsts, starts, parts.blocks, 1, rows * columns, per_block)  # they follow each other
-            for k in range(rows):
-                starts[k] = starts[0] + k * columns
-            return count
-        size = plan.size
-        if plan.way == PACKED:
-            pending = _integers(parts.pending, 4)
-            drain(pending, pending[2])  # what lies where the rows are packed
-            _pack_rows(starts, parts.packed, index, rows, columns, size)
-            put_run(pending, to, parts.packed, rows * columns * size, plan.streaming)
-        elif plan.way == APART:
-            for k in range(rows):
-                _put_row(to + places[k], index + starts[k] * size, columns * size, size, plan.streaming)
-        elif plan.way == COLUMNS and rows >= 64 // size:
-            _put_columns(parts, starts, places, plan, to, index, rows, columns)
+
+def tile_rows(action, plan_address, memory, per_block, to, index, row, column, rows, columns):
+    """List a tile's blocks and return their number, or `PUT` its elements, which begin at ``index``, to memory.
+
+    A kernel. What is listed for a tile stays in ``memory``.
+    """
+    plan, parts = load_plan(plan_address), carve(memory)
+    places, starts = integers(parts.places, ROWS_TILE), carray(pointer(parts.starts), ROOM, np.int32)
+    if action == LIST:
+        firsts = integers(parts.firsts, ROWS_TILE)
+        if plan.way <= APART:
+            _list_rows(
+                firsts, places, plan, integers(plan.inner, 3 * plan.inner_axes), plan.inner_axes, index, row, rows
+            )
         else:
-            for c in range(columns):
-                for k in range(rows):  # whose stride is the shorter one
-                    _put_one(to + places[c] + k * plan.row_stride, index + (starts[k] + c) * size, size)
-        return 0
-
-    return keep(tile_rows, "the rows of regions")
-
-
-_kept: dict[str, Any] = {}  # an address is good while its kernel lives
-
-
-@cache
-def rows_address() -> int:
-    """Return the address of the compiled kernel of rows."""
-    integers = types.int64
-    kernel = _kept.setdefault("rows", _kernel())  # threads that come at once compile it once
-    signature = (integers, types.UniTuple(integers, len(Plan._fields)), *[integers] * 10)
-    kernel.compile(signature)
-    version = kernel.overloads[signature]
-    address: int = version.library.get_pointer_to_function(version.fndesc.llvm_func_name)
-    return address
+            _list_columns(
+                firsts,
+                places,
+                plan,
+                integers(plan.inner, 3 * plan.inner_axes),
+                plan.inner_axes,
+                index,
+                rows,
+                column,
+                columns,
+            )
+        if plan.compact == TURNED and rows >= 64 // plan.size:
+            return _list_turned(starts, integers(parts.blocks, ROOM // 2), plan, index, rows, columns)
+        if plan.way <= APART or plan.row_step != columns:
+            return _list_blocks(firsts, starts, parts.blocks, rows, columns, per_block)
+        count = _list_blocks(firsts, starts, parts.blocks, 1, rows * columns, per_block)  # they follow each other
+        for k in range(rows):
+            starts[k] = starts[0] + k * columns
+        return count
+    size = plan.size
+    if plan.way == PACKED:
+        pending = integers(parts.pending, 4)
+        drain(pending, pending[2])  # what lies where the rows are packed
+        _pack_rows(starts, parts.packed, index, rows, columns, size)
+        put_run(pending, to, parts.packed, rows * columns * size, plan.streaming)
+    elif plan.way == APART:
+        for k in range(rows):
+            _put_row(to + places[k], index + starts[k] * size, columns * size, size, plan.streaming)
+    elif plan.way == COLUMNS and rows >= 64 // size:
+        _put_columns(parts, starts, places, plan, to, index, rows, columns)
+    else:
+        for c in range(columns):
+            for k in range(rows):  # whose stride is the shorter one
+                _put_one(to + places[c] + k * plan.row_stride, index + (starts[k] + c) * size, size)
+    return 0

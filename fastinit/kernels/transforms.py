@@ -3,10 +3,10 @@
 A *pair* of words makes a pair of values. A word has the width of the floats that it makes: uint32 for float32 (whose
 values float16 and bfloat16 round), uint64 for float64; a Philox block is two pairs of the one or one pair of the other.
 
-The parameters of a transform, finished scalars of one width, are a small named tuple, and its class chooses the
+The class of a transform's parameters, finished scalars of one width (see `fastinit.kernels.parameters`), chooses the
 functions: one makes a pair of values from a pair of words, one proposes a candidate and says whether it is accepted. To
-add a transform, write its class, its function and a row of `TRANSFORMS`. No function here branches: a loop over any of
-them becomes vector code.
+add a transform, write its class, its function and a row here. No function here branches: a loop over any of them
+becomes vector code.
 """
 
 # These functions are compiled, and their types are those of their arguments.
@@ -37,6 +37,15 @@ from fastinit.kernels.intrinsics import (
     square_root,
     sub,
     xor,
+)
+from fastinit.kernels.parameters import (
+    PARAMETERS,
+    NarrowTransform,
+    NormalTransform,
+    TailTransform,
+    TruncatedTransform,
+    UniformTransform,
+    WordsTransform,
 )
 
 
@@ -208,28 +217,12 @@ def cosine_sine(word):
     return from_bits(xor(bits(first), signed(next_sign))), from_bits(xor(bits(second), signed(sign)))
 
 
-class UniformTransform(NamedTuple):
-    """k scale + offset for the top bits k of a word, held in [low, high]."""
-
-    scale: Any
-    offset: Any
-    low: Any
-    high: Any
-
-
 @register_jitable(forceinline=True)
 def uniform_pair(transform, a, b):
     """Return the uniform of each word: one fused multiply-add."""
     first = fma(top_bits(a), transform.scale, transform.offset)
     second = fma(top_bits(b), transform.scale, transform.offset)
     return clamp(first, transform.low, transform.high), clamp(second, transform.low, transform.high)
-
-
-class NormalTransform(NamedTuple):
-    """A normal by mean and standard deviation."""
-
-    mean: Any
-    std: Any
 
 
 @register_jitable(forceinline=True)
@@ -242,15 +235,6 @@ def normal_pair(transform, a, b):
     radius = square_root(minus_two_log(a)) * transform.std
     cosine, sine = cosine_sine(b)
     return fma(radius, cosine, transform.mean), fma(radius, sine, transform.mean)
-
-
-class TruncatedTransform(NamedTuple):
-    """A normal that is drawn again until it falls in [lower, upper]."""
-
-    mean: Any
-    std: Any
-    lower: Any
-    upper: Any
 
 
 @register_jitable(forceinline=True)
@@ -266,45 +250,12 @@ def propose_normal(transform, a, b):
     return select(good, first, second), good | _inside(second, transform)
 
 
-class NarrowTransform(NamedTuple):
-    """A truncated normal by uniform proposals t = k step + start, worth origin + t slope.
-
-    t is in units of sigma, from the mean where the interval holds it (bend = 0), else from the bound that is nearest to
-    it, at distance bend / 2 from the mean. A proposal survives with probability exp(-t (t + bend) / 2).
-    """
-
-    step: Any
-    start: Any
-    bend: Any
-    slope: Any
-    origin: Any
-    lower: Any
-    upper: Any
-
-
 @register_jitable(forceinline=True)
 def propose_uniform(transform, a, b):
     """Return a proposal from the first word; the second, as an exponential of mean 2, decides."""
     t = fma(top_bits(a), transform.step, transform.start)
     value = clamp(fma(t, transform.slope, transform.origin), transform.lower, transform.upper)
     return value, t * (t + transform.bend) <= minus_two_log(b)
-
-
-class TailTransform(NamedTuple):
-    """A truncated normal by exponential proposals t of mean 2 half_mean beyond the bound ``origin``.
-
-    Robert (1995), Simulation of truncated normal variables: at a bound of alpha sigma the best rate is
-    r = (alpha + sqrt(alpha**2 + 4)) / 2, and a proposal survives with probability exp(-(t - gap)**2 / 2), gap = r -
-    alpha, if it falls within the interval's ``width``. ``slope`` is sigma, negative below the mean.
-    """
-
-    half_mean: Any
-    gap: Any
-    width: Any
-    slope: Any
-    origin: Any
-    lower: Any
-    upper: Any
 
 
 @register_jitable(forceinline=True)
@@ -314,12 +265,6 @@ def propose_exponential(transform, a, b):
     value = clamp(fma(t, transform.slope, transform.origin), transform.lower, transform.upper)
     miss = t - transform.gap
     return value, (t <= transform.width) & (miss * miss <= minus_two_log(b))
-
-
-class WordsTransform(NamedTuple):
-    """The words themselves, as the bits of floats: for `fastinit.words`."""
-
-    width: Any  # of no use but its type
 
 
 @register_jitable(forceinline=True)
@@ -337,17 +282,17 @@ class Transform(NamedTuple):
     propose: Callable[..., Any] | None = None  # None where nothing is rejected
     bounded: bool = True  # rounded values are clamped to the distribution's support
     clamps: bool = False  # the function of pairs does so: no value is rounded past a bound that the dtype has
-    grain: float = 1.0  # times the smallest parameter but zeros, as float32: all values of pairs are multiples of it
 
 
-# The registry. Every kind of proposal has its own attempts, so that distributions that differ in kind share no word; no
-# kind's acceptance is below 1/4, so that none ever uses up its attempts.
-TRANSFORMS: dict[str, Transform] = {
-    "words": Transform(WordsTransform, words_pair),
-    "uniform": Transform(UniformTransform, uniform_pair, clamps=True, grain=2.0**-24),
-    "normal": Transform(NormalTransform, normal_pair, bounded=False, grain=2.0**-98),
-    "truncated": Transform(TruncatedTransform, normal_pair, 1, propose_normal),
-    "narrow": Transform(NarrowTransform, None, 2048, propose_uniform),
-    "tail": Transform(TailTransform, None, 3072, propose_exponential),
-}
-ROWS = {row.parameters: row for row in TRANSFORMS.values()}  # by the class, by which kernels look them up
+# Every kind of proposal has its own attempts, so that distributions that differ in kind share no word; no kind's
+# acceptance is below 1/4, so that none ever uses up its attempts.
+_ROWS = (
+    Transform(WordsTransform, words_pair),
+    Transform(UniformTransform, uniform_pair, clamps=True),
+    Transform(NormalTransform, normal_pair, bounded=False),
+    Transform(TruncatedTransform, normal_pair, 1, propose_normal),
+    Transform(NarrowTransform, None, 2048, propose_uniform),
+    Transform(TailTransform, None, 3072, propose_exponential),
+)
+ROWS = {row.parameters: row for row in _ROWS}  # by the class, by which kernels look them up
+TRANSFORMS = {name: ROWS[parameters] for name, parameters in PARAMETERS.items()}

@@ -16,7 +16,7 @@ Sizes = tuple[int, ...]
 class Work(Protocol):
     """A fill that is checked and planned, of any array of one layout."""
 
-    def run(self, out: Any, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress, /) -> None:
+    def run(self, out: Any, key: int, stream: int, threads: int | None, progress: Progress, /) -> None:
         """Fill an array that the backend opened, not an empty one."""
 
 

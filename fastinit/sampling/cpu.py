@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from fastinit.core.arrays import is_masked, is_torch, torch_memory
 from fastinit.core.checks import MOST_ELEMENTS
-from fastinit.core.forks import FOR_FILLS, load
+from fastinit.core.forks import LATE, load
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.initializers.matrices import Matrix, Places
@@ -54,7 +54,7 @@ def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Size
     It has all that a fill needs beside the memory's address, the key and the stream. Kept, since for a small array it
     is most of the work.
     """
-    load(*FOR_FILLS)
+    load(*LATE)
     from fastinit.sampling.lowering import lower, lower_constant
 
     content = distribution_of(init, dtype, strides, shape, whole)
@@ -75,7 +75,7 @@ class Slices(NamedTuple):
 
     value: Any  # scalar of the dtype
 
-    def run(self, out: Array, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+    def run(self, out: Array, key: int, stream: int, threads: int | None, progress: Progress) -> None:
         """Store it."""
         run_reported(*self._jobs(np.asarray(out)), out.nbytes, thread_count(threads), progress)
 
@@ -95,54 +95,79 @@ class Slices(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """A distribution's values in an array of some layout: the kernel that draws them, and its arguments."""
+    """A distribution's values in an array of some layout: the kernel that makes them, and its arguments."""
 
-    kernel: Callable[..., None]
-    transform: tuple[Any, ...]
-    target: tuple[Any, ...]
-    plan: tuple[int, ...]
-    inner: Array
-    axes: Array
+    kernel: Callable[..., int]
+    numbers: int  # address of the bounds and the transform's parameters
+    plan: int  # address
     total: int  # tiles
+    memory: tuple[Array, ...]  # that the addresses are of
 
     @staticmethod
     def of(lowered: Lowered, shape: Sizes, strides: Sizes, whole: Sizes, offset: Sizes, attempt: int = 0) -> Tiles:
-        """Lay an array out in tiles; its named tuples become plain ones, which Numba takes faster.
+        """Lay an array out in tiles.
 
         The words of a later attempt begin, in blocks of four, where the counter's attempt does; 32-bit words alone.
         """
-        from fastinit.kernels.cpu import ENCODINGS, fill_tiles
-        from fastinit.kernels.stores import RUN, rows_address
+        from fastinit.kernels.entries import REGIONS, ROWS, RUNS, draw_span
+        from fastinit.kernels.layout import RUN
+        from fastinit.kernels.parameters import REDRAWN
 
         plan, inner, axes = tiled(shape, strides, lowered.size, whole, offset)
-        rows_code = rows_address() if plan.way != RUN else 0
-        plan = plan._replace(first=plan.first + attempt * 4 * MOST_ELEMENTS, rows_code=rows_code)
-        kernel = fill_tiles(type(lowered.transform), type(lowered.low))  # type: ignore[arg-type] # hashable
-        target = (lowered.low, lowered.high, ENCODINGS[lowered.encoding])
-        return Tiles(kernel, tuple(lowered.transform), target, tuple(plan), inner, axes, plan.tiles)
+        listed, transform_class = plan.way != RUN, cast("Any", type(lowered.transform))
+        draw = draw_span(transform_class, lowered.precision.name, lowered.encoding)
+        plan = plan._replace(
+            first=plan.first + attempt * 4 * MOST_ELEMENTS,
+            inner=_address(inner),
+            inner_axes=len(inner),
+            axes=_address(axes),
+            outer_axes=len(axes),
+            rows_code=ROWS.address() if listed else 0,
+            draw_code=draw.address(),
+            width=lowered.precision.size,
+            redraws=int(transform_class in REDRAWN or not _regular(lowered)),
+        )
+        kernel = (REGIONS if listed else RUNS).ready()
+        numbers = np.array([lowered.low, lowered.high, *lowered.transform], lowered.precision.dtype)
+        fields = np.array(plan, np.int64)
+        return Tiles(kernel, _address(numbers), _address(fields), plan.tiles, (numbers, fields, inner, axes))
 
-    def run(self, out: Array, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+    def run(self, out: Array, key: int, stream: int, threads: int | None, progress: Progress) -> None:
         """Draw this very array; a small one should not pay for threads."""
         if out.nbytes <= LEAST_TASK_BYTES and not progress:
-            kernel, transform, target, plan, inner, axes, total = self
-            kernel(transform, target, plan, inner, axes, _scratch(), _address(out), key, stream, 0, total)
+            kernel, numbers, plan, total, _ = self
+            kernel(numbers, plan, _scratch(), _address(out), key, stream, 0, total)
             return
         threads = thread_count(threads)
         run_reported(*self.jobs(out, key, stream, threads), out.nbytes, threads, progress)
 
-    def jobs(self, out: Array, key: np.uint64, stream: np.uint64, threads: int) -> Jobs:
+    def jobs(self, out: Array, key: int, stream: int, threads: int) -> Jobs:
         """Return tasks of `TASK_BYTES` at most, and so small that every thread gets some."""
-        kernel, transform, target, plan, inner, axes, total = self
+        kernel, numbers, plan, total, _ = self
         size = out.nbytes
         most = TASK_BYTES if threads == 1 else max(LEAST_TASK_BYTES, min(TASK_BYTES, size // (4 * threads)))
         step = max(1, most * total // size)
 
         def task(k: int) -> int:
             first, last = k * step, min((k + 1) * step, total)
-            kernel(transform, target, plan, inner, axes, _scratch(), _address(out), key, stream, first, last)
+            kernel(numbers, plan, _scratch(), _address(out), key, stream, first, last)
             return size * last // total - size * first // total
 
         return task, -(-total // step)
+
+
+def _regular(lowered: Lowered) -> bool:
+    """Return whether values may be rounded straight from registers: not where the processor would make some zero.
+
+    Its instruction for bfloat16 takes subnormals for zeros.
+    """
+    from fastinit.kernels.parameters import GRAINS
+    from fastinit.kernels.processor import TARGET
+
+    if lowered.encoding != "bfloat16" or not TARGET.bfloats:
+        return True
+    least = 2.0**-126 / GRAINS.get(type(lowered.transform), 1.0)
+    return all(number == 0 or abs(number) >= least for number in lowered.transform)
 
 
 class Pieces(NamedTuple):
@@ -153,7 +178,7 @@ class Pieces(NamedTuple):
     whole: Sizes
     offset: Sizes
 
-    def run(self, out: Array, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+    def run(self, out: Array, key: int, stream: int, threads: int | None, progress: Progress) -> None:
         """Make them, if there is memory for it."""
         threads = thread_count(threads)
         threads, inside = (1, threads) if self.matrix.one_by_one else (threads, 1)
@@ -178,8 +203,8 @@ class _Source:
     """The streams that a matrix draws from, `fastinit.initializers.matrices.Source`, and the threads to draw on."""
 
     shape: Sizes
-    key: np.uint64
-    stream: np.uint64
+    key: int
+    stream: int
     threads: int
 
     def values(self, out: Array, distribution: Distribution, offset: Places) -> None:
@@ -205,11 +230,15 @@ def _address(out: np.ndarray[Any, Any]) -> int:
     return address
 
 
-def _scratch() -> np.ndarray[Any, Any]:
-    """Return the calling thread's scratch memory, kept: malloc would return it to the system, and fault it in again."""
-    memory: np.ndarray[Any, Any] | None = getattr(_own, "scratch", None)
-    if memory is None:
-        from fastinit.kernels.stores import SCRATCH_BYTES
+def _scratch() -> int:
+    """Return the address of the calling thread's scratch memory.
 
-        memory = _own.scratch = np.empty(SCRATCH_BYTES, np.uint8)
-    return memory
+    It is kept: malloc would return it to the system, and fault it in again.
+    """
+    address: int | None = getattr(_own, "address", None)
+    if address is None:
+        from fastinit.kernels.layout import SCRATCH_BYTES
+
+        _own.scratch = np.empty(SCRATCH_BYTES, np.uint8)
+        address = _own.address = _address(_own.scratch)
+    return address

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastinit.core.arrays import is_torch
-from fastinit.core.forks import FOR_FILLS, load
+from fastinit.core.forks import LATE, load
 from fastinit.core.text import printable, quoted
 from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
@@ -44,7 +44,7 @@ def opened(out: Any) -> tuple[Array, Buffer]:
 @lru_cache(maxsize=1024)
 def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes) -> Work:
     """Plan the fill of an array of this layout, checked to be possible; kept, as on the CPU."""
-    load(*FOR_FILLS)
+    load(*LATE)
     from fastinit.sampling.lowering import lower, lower_constant
 
     content = distribution_of(init, dtype, strides, shape, whole)
@@ -90,7 +90,7 @@ class Launch(NamedTuple):
         transform = ConstantTransform(value.view(bits)[()])
         return Launch(transform, (none, none), bits, value.itemsize, 0, columns, rows, planes, tuple(others))
 
-    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+    def run(self, out: Buffer, key: int, stream: int, threads: int | None, progress: Progress) -> None:
         """Start the kernel, and report it as done."""
         thread_count(threads)
         _check_device()
@@ -100,7 +100,7 @@ class Launch(NamedTuple):
             with reporter(progress) as report:
                 report(out.view.nbytes, out.view.nbytes)
 
-    def _start(self, out: Buffer, key: np.uint64, stream: np.uint64) -> None:
+    def _start(self, out: Buffer, key: int, stream: int) -> None:
         """Start the kernel on the GPU and the queue of an array."""
         cuda = _numba_cuda()
 
@@ -108,7 +108,7 @@ class Launch(NamedTuple):
 
         columns, rows, planes = self.columns, self.rows, self.planes
         numbers = [*map(np.int64, (columns.length, columns.stride, *rows, *planes))]
-        address = out.view.__array_interface__["data"][0]
+        address, words = out.view.__array_interface__["data"][0], (np.uint64(key), np.uint64(stream))
         with out.current():
             units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
             grid, threads = _grid(columns, rows, planes, 2 if self.size == 8 else 4, units * BLOCKS_PER_UNIT)
@@ -119,7 +119,7 @@ class Launch(NamedTuple):
             for places in itertools.product(*(range(axis.length) for axis in self.others)):
                 to = address + sum(at * axis.stride for at, axis in zip(places, self.others, strict=True))
                 index = self.first + sum(at * axis.step for at, axis in zip(places, self.others, strict=True))
-                run(np.int64(to), self.transform, *self.bounds, key, stream, np.int64(index), *numbers)
+                run(np.int64(to), self.transform, *self.bounds, *words, np.int64(index), *numbers)
 
 
 class Copied(NamedTuple):
@@ -127,7 +127,7 @@ class Copied(NamedTuple):
 
     work: Work
 
-    def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
+    def run(self, out: Buffer, key: int, stream: int, threads: int | None, progress: Progress) -> None:
         """Make it, and copy it."""
         host = np.empty(out.view.shape, out.view.dtype)
         self.work.run(host, key, stream, threads, progress)

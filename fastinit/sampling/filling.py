@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from fastinit.core.arrays import is_torch
 from fastinit.core.checks import MOST_ELEMENTS, check_integer, check_shape
 from fastinit.core.dtypes import dtype_of
 from fastinit.core.environment import in_default
-from fastinit.core.forks import FOR_FILLS, load
+from fastinit.core.forks import LATE, load
 from fastinit.core.keys import key_of, stream_of
 from fastinit.core.text import quoted
 from fastinit.initializers.base import Initializer
@@ -96,7 +95,7 @@ def fill(
     check_progress(progress)
     if threads is not None:
         threads = thread_count(threads)
-    key, stream = np.uint64(key_of(seed)), np.uint64(stream_of(name))
+    key, stream = key_of(seed), stream_of(name)
     backend: Backend = cuda if cuda.on_device(out) else cpu
     view, memory = backend.opened(out)
     shape = view.shape
@@ -164,13 +163,13 @@ def words(
     >>> [hex(word) for word in words(4, seed=0, name=0).tolist()]  # the known answer of Philox4x32-10
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
-    key, stream, threads = np.uint64(key_of(seed)), np.uint64(stream_of(name)), thread_count(threads)
+    key, stream, threads = key_of(seed), stream_of(name), thread_count(threads)
     count, start = check_integer("count", count, 0), check_integer("start", start, 0)
     if start + count > 4 * MOST_ELEMENTS:
         raise ValueError(f"start and count must name words in [0, 2**54), got start={start}, count={count}")
     out = np.empty(count, np.uint32)
     if count:
-        load(*FOR_FILLS)
+        load(*LATE)
         from fastinit.sampling.lowering import raw_words
 
         tiles = cpu.Tiles.of(raw_words(), out.shape, out.strides, (start + count,), (start,))
@@ -182,9 +181,10 @@ def words(
 def warmup(progress: Progress = None) -> int:
     """Compile every kernel, or load it where that was done before; return their number.
 
-    A kernel takes some seconds once and is kept on disk: in ``NUMBA_CACHE_DIR``, else beside the package or in the
-    user's cache folder. Without this, the first fill of a distribution in a precision compiles it. Processes may call
-    this, or fill, at the same time.
+    A kernel takes a second or so once and is kept on disk: in ``NUMBA_CACHE_DIR``, else beside the package or in the
+    user's cache folder. Without this, the first fill of a distribution in a dtype compiles it. As many processes as a
+    fill has threads compile, where they can be started; a script needs no guard for them. Processes may call this, or
+    fill, at the same time.
 
     Parameters
     ----------
@@ -197,22 +197,16 @@ def warmup(progress: Progress = None) -> int:
     >>> kernels = warmup()
     """
     check_progress(progress)
-    load(*FOR_FILLS)
-    from fastinit.kernels.cpu import fill_tiles
-    from fastinit.kernels.stores import rows_address
-    from fastinit.kernels.transforms import TRANSFORMS
+    load(*LATE)
+    from fastinit.kernels.entries import all_of_fills
+    from fastinit.kernels.workers import workers
 
-    kernels: list[Callable[[], Any]] = [
-        partial(fill_tiles, row.parameters, real)
-        for name, row in TRANSFORMS.items()
-        for real in (np.float32, np.float64)
-        if (name, real) != ("words", np.float64)
-    ]
-    kernels.append(rows_address)
+    count = len(all_of_fills())
+    with workers(thread_count()) as (threads, make_ready):
 
-    def task(k: int) -> int:
-        kernels[k]()
-        return 1
+        def task(k: int) -> int:
+            make_ready(k)
+            return 1
 
-    run_reported(task, len(kernels), len(kernels), 1, progress)
-    return len(kernels)
+        run_reported(task, count, count, threads, progress)
+    return count

@@ -14,13 +14,13 @@ import numpy as np
 from fastinit.core.dtypes import DTYPES, SINGLE, Precision, inside
 from fastinit.core.environment import in_default
 from fastinit.distributions import Constant, Distribution
-from fastinit.kernels.transforms import TRANSFORMS
+from fastinit.kernels.parameters import PARAMETERS
 
 
 class Lowered(NamedTuple):
     """A distribution in a dtype, as the kernels of every device take it."""
 
-    transform: Any  # parameters: an instance of a class in `kernels.transforms`
+    transform: Any  # parameters: an instance of a class in `kernels.parameters`
     low: Any  # bounds to which rounded values are clamped, in the precision
     high: Any
     encoding: str
@@ -50,14 +50,14 @@ def lower(distribution: Distribution, dtype: np.dtype[Any]) -> Lowered:
         )
     if "low" in values:  # a uniform's, beyond which no value is rounded if the dtype has them
         values |= {"low": low, "high": high}
-    transform = TRANSFORMS[name].parameters(**{field: real(value) for field, value in values.items()})
+    transform = PARAMETERS[name](**{field: real(value) for field, value in values.items()})
     return Lowered(transform, real(low), real(high), row.encoding, precision, row.size)
 
 
 def raw_words() -> Lowered:
     """Return the transform that stores 32-bit words as they are."""
     nothing = np.float32(0)
-    return Lowered(TRANSFORMS["words"].parameters(nothing), nothing, nothing, "as is", SINGLE, SINGLE.size)
+    return Lowered(PARAMETERS["words"](nothing), nothing, nothing, "as is", SINGLE, SINGLE.size)
 
 
 def _check_fits(distribution: Distribution, dtype: np.dtype[Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastinit.kernels.stores import Plan
+    from fastinit.kernels.layout import Plan
 
 STREAMING_BYTES = 4 << 20  # a buffer from this size on does not stay in the cache: it is stored past it
 SHORT = 512  # elements of a row below which groups are made of several rows
@@ -106,7 +106,7 @@ def tiled(
     stride, and the columns all axes behind it that continue each other in the tensor. So an array whose columns lie far
     apart (Fortran order, channels last, the transpose of another layout) is written by whole cache lines all the same.
     """
-    from fastinit.kernels.stores import SIZES
+    from fastinit.kernels.layout import SIZES
 
     if size not in SIZES:
         raise AssertionError(f"no kernel stores elements of {size} bytes")
@@ -130,12 +130,12 @@ def _tiling(plan: Plan, inner: list[Axis], axes: list[Axis]) -> Tiling:
 
 def _long(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool) -> Tiling:
     """Return the tiles of long rows: each is of one row."""
-    from fastinit.kernels.stores import RUN, TILE, Plan
+    from fastinit.kernels.layout import RUN, TILE, Plan
 
     rows = axes.pop() if axes else Axis(1, 0, 0)
     columns = last.length
     streaming &= columns * size >= 1 << 12
-    plan = Plan(first, size, RUN, 0, columns, min(columns, TILE), *rows, 1, rows.length, 0, int(streaming), 0)
+    plan = Plan(first, size, RUN, 0, columns, min(columns, TILE), *rows, 1, rows.length, 0, int(streaming))
     return _tiling(plan, [], axes)
 
 
@@ -150,7 +150,7 @@ def _blocks(first: int, size: int, columns: int, axes: list[Axis]) -> tuple[int,
 
 def _short(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool) -> Tiling:
     """Return the tiles of short rows: each is of many rows, of all axes."""
-    from fastinit.kernels.stores import APART, GROUP, PACKED, ROWS_TILE, Plan
+    from fastinit.kernels.layout import APART, GROUP, PACKED, ROWS_TILE, Plan
 
     columns, rows = last.length, math.prod(axis.length for axis in axes)
     many, whole_blocks = _blocks(first, size, columns, axes)
@@ -176,14 +176,13 @@ def _short(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool)
         -(-rows // tile_rows),
         0,
         int(streaming),
-        0,
     )
     return _tiling(plan, axes, [])
 
 
 def _scattered(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool) -> Tiling:
     """Return the tiles of columns that are not next to each other in memory."""
-    from fastinit.kernels.stores import COLUMNS, ROWS_TILE, SCATTERED, TURNED, Plan
+    from fastinit.kernels.layout import COLUMNS, ROWS_TILE, SCATTERED, TURNED, Plan
 
     inner, rows = [last], Axis(1, 0, 0)
     if axes:
@@ -216,6 +215,5 @@ def _scattered(first: int, size: int, last: Axis, axes: list[Axis], streaming: b
         -(-rows.length // tile_rows) + skewed,
         0,
         int(streaming and dense),
-        0,
     )
     return _tiling(plan, inner, axes)

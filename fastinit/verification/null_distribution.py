@@ -12,7 +12,7 @@ from fastinit.core.arrays import Array, Floats
 from fastinit.distributions import Constant, Distribution
 
 if TYPE_CHECKING:
-    from fastinit.kernels.accumulators import Grid
+    from fastinit.kernels.measures import Grid
 
 SIGMAS = (4.0, 5.0, 5.5, 6.0, 6.5)
 BINS = 4096  # of 32 and 64-bit values; every pattern of a 16-bit type has its own
@@ -73,7 +73,7 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
     ValueError
         If the distribution does not fit the dtype.
     """
-    from fastinit.kernels.accumulators import STEPS, Grid
+    from fastinit.kernels.measures import STEPS, Grid
     from fastinit.sampling.lowering import lower
 
     if distribution.support[0] == distribution.support[1] or distribution.std == 0:

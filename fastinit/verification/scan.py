@@ -80,7 +80,7 @@ def _sum(parts: Sequence[Accumulated]) -> Accumulated:
 
 def _scan(array: Array, null: Null, threads: int, rarity: int, first: int) -> Accumulated:
     """Count and sum one piece, whose elements are numbered from ``first`` on."""
-    from fastinit.kernels.accumulators import NEAR, Found, narrow, narrow_product, wide, wide_product
+    from fastinit.kernels.measures import NARROW, NARROW_PRODUCT, NEAR, Found, wide, wide_product
 
     order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
     array = array.transpose(order)  # which axis comes first is nothing to the tests, but much to the memory
@@ -96,12 +96,14 @@ def _scan(array: Array, null: Null, threads: int, rarity: int, first: int) -> Ac
     sums, products = np.zeros((tasks, 4)), np.zeros((tasks, len(near) + len(far)))
     kept_of: list[Any] = [None] * tasks
     lock = threading.Lock()
-    look, product, values = (narrow, narrow_product, null.values) if half else (wide, wide_product, null.grid)
+    precision = array.dtype.name
+    look = (NARROW if half else wide(precision)).ready()
+    product: Any = (NARROW_PRODUCT if half else wide_product(precision)).ready() if far else None
+    values: tuple[Any, ...] = (null.values,) if half else null.grid
 
     def part(begin: int, end: int) -> Array:
         piece = flat(array, begin, min(end, size))
-        piece = piece.view() if piece.flags.aligned else piece.copy()
-        piece.flags.writeable = False  # as those of files are: Numba compiles the kernel once more for each kind
+        piece = piece if piece.flags.aligned else piece.copy()
         return piece.view(np.uint16) if half else piece
 
     def count(begin: int, end: int, sums: Floats, products: Floats) -> tuple[Found, int]:
@@ -111,10 +113,10 @@ def _scan(array: Array, null: Null, threads: int, rarity: int, first: int) -> Ac
             np.zeros_like(bins), sums, products, np.zeros_like(outside), np.zeros_like(bad),
             np.empty(many, np.uint64), np.empty(many, np.int64),
         )  # fmt: skip
-        kept = look(here, end - begin, values, steps, first + begin, limit, found)
+        kept = look(here, end - begin, *values, steps, first + begin, limit, *found)
         for at, lag in enumerate(far.values(), len(near)):
             there = part(begin + lag, end + lag) if begin + lag < size else here[:0]
-            products[at] = product(here, there, values)
+            products[at] = product(here, there, *values)
         return found, kept
 
     def task(k: int) -> int:
@@ -126,7 +128,6 @@ def _scan(array: Array, null: Null, threads: int, rarity: int, first: int) -> Ac
                 total += one
         return end - begin
 
-    count(0, 0, sums[0].copy(), products[0].copy())  # compiles the kernels, by a run of nothing
     run(task, tasks, threads)
     if half:
         known = null.bin_of >= 0

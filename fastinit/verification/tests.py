@@ -239,7 +239,7 @@ def _matrix(x: Array, distribution: Distribution, null: Null) -> Floats:
     """Return the correlations of lines, in normal scores."""
     from scipy.special import ndtri
 
-    from fastinit.kernels.accumulators import products
+    from fastinit.kernels.measures import PRODUCTS
 
     real = np.ascontiguousarray(x, np.float64)
     chances = np.clip(_middle(real, x.dtype, distribution, null), 1e-300, 1)
@@ -248,7 +248,7 @@ def _matrix(x: Array, distribution: Distribution, null: Null) -> Floats:
     norms = np.sqrt((scores**2).sum(axis=1, keepdims=True))
     unit = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
     matrix = np.empty((len(unit), len(unit)))
-    products(unit, matrix)
+    PRODUCTS.ready()(unit, matrix)
     return matrix
 
 
@@ -297,7 +297,7 @@ def _grain(array: Pieces, null: Null, evidence: Evidence) -> None:
 
 def _repeats(size: int, null: Null, accumulated: Accumulated, evidence: Evidence) -> None:
     """Test whether fingerprints occur twice."""
-    from fastinit.kernels.accumulators import WINDOW
+    from fastinit.kernels.measures import WINDOW
 
     if size <= WINDOW:
         evidence.skip("repeats", f"needs {WINDOW + 1} elements")
