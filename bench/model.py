@@ -41,16 +41,16 @@ class Processor(NamedTuple):
     pipes: int  # vector arithmetic
     multipliers: int  # of those, products
     shifters: int  # of those, shifts and shuffles
-    chosen: dict[str, str]  # what Numba compiles for
-    arm: str = ""  # LLVM's name of the processor that its code is translated for
+    chosen: dict[str, str]  # what to compile for
+    arm: str = ""  # LLVM's name of an ARM processor
 
 
 PROCESSORS = {
     "here": Processor(4, 2, 2, {}),  # Zen 5: FP0 to FP3, of 512 bits
     "Ice Lake": Processor(2, 2, 1, {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": AVX512}),  # p0, p5
     "Zen 3": Processor(4, 2, 2, {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2}),  # FP0 to FP3, of 256 bits
-    "Neoverse V1": Processor(4, 2, 2, {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+f16c"}, "neoverse-v1"),
-    "Neoverse N1": Processor(2, 1, 1, {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+f16c"}, "neoverse-n1"),
+    "Neoverse V1": Processor(4, 2, 2, {}, "neoverse-v1"),
+    "Neoverse N1": Processor(2, 1, 1, {}, "neoverse-n1"),
 }
 # by the beginning of an instruction's name, on x86 and Arm
 PRODUCT = re.compile(r"vp?mul|vf?n?m(add|sub|ul)|vfn?m|vsqrt|vdiv|umull|umlal|f?mul|f?ml[as]|fn?m(add|sub)|fsqrt|fdiv")
@@ -63,37 +63,41 @@ def loop_of(distribution: str, dtype: str, arm: str) -> Iterator[str]:
     """Yield the instructions of one turn of the loop, as this process compiles it."""
     import numpy as np
     from llvmlite import binding
-    from numba import njit, typeof, types
+    from numba import types
 
-    from fastinit.kernels import cpu
-    from fastinit.kernels.intrinsics import full_vectors
+    from fastinit.kernels import processor
+
+    if arm:  # before the kernels are imported
+        processor.TRIPLE = "aarch64-unknown-linux-gnu"
+        processor.TARGET = processor.target_of(processor.TRIPLE, ())
+        processor.BLOCKS = processor.TARGET.blocks
+    from fastinit.kernels import compiler, cpu
+    from fastinit.kernels.intrinsics import load_fields
     from fastinit.kernels.transforms import TRANSFORMS as ROWS
 
-    parameters, real = ROWS[TRANSFORMS[distribution]].parameters, np.float64 if dtype == "float64" else np.float32
-    encoding = cpu.ENCODINGS.get(dtype, cpu.AS_IS)
+    parameters, real = ROWS[TRANSFORMS[distribution]].parameters, "float64" if dtype == "float64" else "float32"
+    load, made = load_fields(parameters, getattr(types, real)), cpu.REQUESTS.get(dtype, cpu.Request)
 
-    @njit(nogil=True)
-    def groups(draw, low, memory, key, to, block, count):  # type: ignore[no-untyped-def]
-        full_vectors()
-        scratch, request = cpu._scratch(low, memory), cpu.Request(low, low, encoding, key, key)
-        cpu._groups(parameters(*draw), scratch, request, to, np.int64(0), block, count, encoding, 0)
+    def groups(numbers, memory, key, to, block, count):  # type: ignore[no-untyped-def]
+        transform = load(numbers)
+        request = made(transform[0], transform[0], key, key)
+        scratch = cpu._scratch(request.low, memory)
+        cpu._groups(transform, scratch, request, to, np.int64(0), block, count, 1, 0)
+        return 0
 
-    one, many = typeof(real(0)), types.int64
-    draw = types.UniTuple(one, len(parameters._fields))
-    groups.compile((draw, one, types.Array(types.uint8, 1, "C"), types.uint64, many, many, many))
+    arguments = ("int64", "int64", "uint64", "int64", "int64", "int64")
+    module = compiler._linked(groups, arguments, "int64", "groups")
     if arm:
         binding.initialize_all_targets()
         binding.initialize_all_asmprinters()
-        triple = "aarch64-unknown-linux-gnu"
-        machine = binding.Target.from_triple(triple).create_target_machine(cpu=arm, opt=3)
-        (code,) = groups.inspect_llvm().values()
-        code = re.sub(r'target triple = ".*"', f'target triple = "{triple}"', code)
-        code = re.sub(r'target datalayout = ".*"', "", code)
-        code = re.sub(r'"(target-cpu|target-features|tune-cpu)"="[^"]*"', "", code)
-        code = re.sub(r"define [^\n]*@NRT_decref\(.*?\n}", "declare void @NRT_decref(ptr)", code, flags=re.DOTALL)
-        text = machine.emit_assembly(binding.parse_assembly(code))
+        target = binding.Target.from_triple(processor.TRIPLE).create_target_machine(cpu=arm, opt=3)
+        text = re.sub('target triple = ".*"', f'target triple = "{processor.TRIPLE}"', str(module))
+        text = re.sub('target datalayout = ".*"', f'target datalayout = "{target.target_data}"', text)
+        module = binding.parse_assembly(text)
     else:
-        (text,) = groups.inspect_asm().values()
+        target = processor.machine()
+    compiler._optimize(module, target)
+    text = target.emit_assembly(module)
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     places = {line[:-1]: at for at, line in enumerate(lines) if line.endswith(":")}
     jumps = [(at, re.search(r"\.?LBB\w+", line)) for at, line in enumerate(lines) if re.match(r"[jbct]", line)]
@@ -104,14 +108,15 @@ def loop_of(distribution: str, dtype: str, arm: str) -> Iterator[str]:
 
 def counts(distribution: str, dtype: str, arm: str) -> Counter[str]:
     """Count the vector instructions of one turn: all, products, and shifts and shuffles; and its bytes."""
-    from fastinit.kernels.processor import BLOCKS
-
-    found = Counter(bytes=BLOCKS * (2 if dtype == "float64" else 4) * DTYPES[dtype])
+    found: Counter[str] = Counter()
     for line in loop_of(distribution, dtype, arm):
         name = line.split()[0]
         vector = re.search(r"\b[vq]\d+\b", line) if arm else name.startswith("v")
         if vector and not MOVE.match(name):
             found.update({"all": 1, "product": bool(PRODUCT.match(name)), "shift": bool(SHIFT.match(name))})
+    from fastinit.kernels.processor import BLOCKS  # of the target that has been set
+
+    found["bytes"] = BLOCKS * (2 if dtype == "float64" else 4) * DTYPES[dtype]
     return found
 
 
@@ -167,7 +172,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--count", metavar="ARM", help="print the counts of this process's own target alone")
     given = parser.parse_args()
-    if given.count is not None:
+    if given.count is not None:  # in a process of its own, since the kernels take their target when imported
         for distribution in TRANSFORMS:
             for dtype in DTYPES:
                 found = counts(distribution, dtype, given.count)
@@ -179,7 +184,7 @@ def main() -> None:
         for (distribution, dtype), (found, limit) in table(processor).items():
             numbers = " | ".join(str(found[key]) for key in ("bytes", "all", "product", "shift"))
             here = ""
-            if not processor.chosen:
+            if not processor.chosen and not processor.arm:
                 speed = measured(distribution, dtype, given.turns)
                 here = f"{limit * given.ghz:.1f} | {speed:.1f}, {speed / limit / given.ghz:.2f} of it"
             print(f"| {name} | {distribution}, {dtype} | {numbers} | {limit:.2f} | {here or ' | '} |", flush=True)
