@@ -1,14 +1,16 @@
-"""One pass over an array for `fastinit.verify`: counts, sums and fingerprints of a run of consecutive elements.
+"""The pass over an array for `fastinit.verify`: counts, sums and fingerprints of a run of consecutive elements.
 
-An element is seen as z, its distance from the distribution's mean in the distribution's standard deviations. Nothing
-here decides a value of an array, so sums may be reordered and the last bits are free.
+An element is seen as its normal score, the quantile of a standard normal at the element's probability: so every
+distribution has the tests of a normal. Of a normal the score is z, its distance from the mean in standard deviations;
+of others it is looked up in a table, by bin. Nothing here decides a value of an array, so sums may be reordered and the
+last bits are free. Entries take arrays and numbers alone.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -16,39 +18,14 @@ from numba import njit
 from fastinit.kernels.cache import keep
 
 TILE = 2048  # elements that are worked on in the cache
-NEAR = 64  # lags up to this one are seen within the run; as many elements after it are needed
-WINDOW = 32  # elements that a fingerprint is made of
+AHEAD = 64  # elements behind a run that its lags may need
+HALF = 15  # elements of a fingerprint on either side of the one in the middle
+WINDOW = 2 * HALF + 1
 STEPS = 16.0  # of a fingerprint's digit, to one standard deviation
-KEY = 4  # of them, those that decide whether it is kept: as bytes, one 32-bit word
+FARTHEST = 16.0  # scores are held inside: what lies beyond is seen by the tests of the extremes
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2**64 over the golden ratio
-_ODD_WORD = np.uint32(0x9E3779B1)
 _FOLD = np.uint64(29)
-
-
-class Grid(NamedTuple):
-    """How values of 32 and 64 bits become z, and find their bin: ``(x - origin) * scale`` rounded down, held inside."""
-
-    shift: float
-    inverse: float
-    origin: float
-    scale: float
-    bins: int
-    most: float  # the largest finite value
-    low: Any  # the bounds, in the dtype
-    high: Any
-
-
-class Found(NamedTuple):
-    """The results of one run: arrays that the kernels add to."""
-
-    bins: Any  # int64: how many elements are in each
-    sums: Any  # z, z**2, z**3, z**4
-    lagged: Any  # z z' at each of the near lags
-    outside: Any  # how many finite values lie below and above the bounds
-    bad: Any  # how many are NaN or infinite
-    fingerprints: Any  # uint64
-    places: Any  # where in the array each begins
 
 
 _plain = njit(nogil=True)
@@ -60,204 +37,201 @@ def _entry(function: Any) -> Any:
     return keep(_plain(function), f"verification by {function.__name__}")
 
 
-@_sum
-def _powers(z, count):
-    """Return the sums of the first four powers."""
-    one = two = three = four = 0.0
-    for j in range(count):
-        v = np.float64(z[j])
-        w = v * v
-        one += v
-        two += w
-        three += w * v
-        four += w * w
-    return one, two, three, four
-
-
-@_sum
-def _product(x, y, start, count):
-    """Return the sum of x[j] y[start + j]."""
-    total = np.float32(0)
-    y = y[start:]
-    for j in range(count):
-        total += x[j] * y[j]
-    return np.float64(total)
-
-
 @_plain
-def _digits(z, q, room):
-    """Store the bytes of fingerprints: ``STEPS`` z, rounded down and clamped to a byte."""
-    for j in range(room):
-        t = z[j] * np.float32(STEPS)
-        t = t if t > np.float32(-128) else np.float32(-128)
-        t = t if t < np.float32(127) else np.float32(127)
-        q[j] = np.int8(np.int32(t + np.float32(128)) - 128)
-
-
-@_plain
-def _fingerprints(q, keys, count, room, base, limit, found, kept):
-    """Keep the fingerprints of the windows from each of ``count`` elements on, where their first bytes say so.
-
-    The elements alone decide which are kept, so that a copy keeps those of its original, wherever it lies.
-    """
-    count = min(count, room - WINDOW + 1)
-    for shift in range(KEY):
-        some = (count - shift + KEY - 1) // KEY
-        if some <= 0:
-            break
-        words = q[shift : shift + KEY * some].view(np.uint32)
-        for j in range(some):
-            keys[j] = np.uint32(words[j] * _ODD_WORD)
-        for start in range(0, some, 64):
-            part, hits = keys[start : min(start + 64, some)], np.int64(0)
-            for j in range(part.size):  # from 0 on, or Numba allows for a negative place, and LLVM makes no vectors
-                hits += part[j] <= limit
-            if hits == 0:
-                continue
-            for j in range(part.size):
-                if part[j] <= limit and kept < found.fingerprints.size:
-                    at = KEY * (start + j) + shift
-                    value = np.uint64(0)
-                    for k in range(WINDOW):
-                        value = (value ^ np.uint64(np.uint8(q[at + k]))) * _ODD
-                        value ^= value >> _FOLD
-                    found.fingerprints[kept] = value
-                    found.places[kept] = base + at
-                    kept += 1
-    return kept
-
-
-@_plain
-def _summaries(z, q, keys, count, room, lags, base, limit, found, kept):
-    """Add up all that is the same for every dtype once a tile is made of z and digits; return the fingerprints kept."""
-    one, two, three, four = _powers(z, count)
-    found.sums[0] += one
-    found.sums[1] += two
-    found.sums[2] += three
-    found.sums[3] += four
-    for k in range(lags.size):
-        found.lagged[k] += _product(z, z, lags[k], max(0, min(count, room - lags[k])))
-    return _fingerprints(q, keys, count, room, base, limit, found, kept)
-
-
-@_plain
-def _measure(part, grid, z):
-    """Standardise a run of values, those that are not finite to 0; return the number of those."""
-    bad = np.int64(0)
-    for j in range(part.size):
-        x = np.float64(part[j])
-        good = abs(x) <= grid.most
-        x = x if good else grid.shift
-        bad += np.int64(not good)
-        z[j] = np.float32((x - grid.shift) * grid.inverse)
+def _clean(source, most, mean, values):
+    """Copy values, the mean in place of those that are not finite; return the number of those."""
+    bad = np.int32(0)
+    for j in range(source.size):
+        good = abs(source[j]) <= most
+        values[j] = source[j] if good else mean
+        bad += np.int32(not good)
     return bad
 
 
 @_plain
-def place(x, grid):
-    """Return the bin of a value; without branches, so that the loop over it runs in vectors."""
-    t = (np.float64(x) - grid.origin) * grid.scale
-    t = t if t > 0.0 else 0.0
-    return np.int32(t if t < grid.bins - 1.0 else grid.bins - 1.0)
+def _outside(values, low, high):
+    """Return the number of values outside an interval, and that of zeros."""
+    outside = zeros = np.int32(0)
+    for j in range(values.size):
+        v = values[j]
+        outside += np.int32(v < low) + np.int32(v > high)
+        zeros += np.int32(v == 0)
+    return outside, zeros
 
 
 @_plain
-def _count(part, grid, places, found):
-    """Put finite values into bins."""
-    for j in range(part.size):
-        places[j] = place(part[j], grid)
-    for j in range(part.size):
-        found.bins[np.uint64(places[j])] += 1
-
-
-@_plain
-def _outside(part, low, high):
-    """Return the numbers of values below and above the bounds."""
-    below, above = np.int32(0), np.int32(0)
-    for j in range(part.size):
-        below += np.int32(part[j] < low)
-        above += np.int32(part[j] > high)
-    return below, above
-
-
-@_entry
-def wide(part, count, grid, lags, base, limit, found):
-    """Look at the first ``count`` elements of a run of float32 or float64; return the number of fingerprints kept."""
-    z, q = np.empty(TILE + NEAR, np.float32), np.empty(TILE + NEAR, np.int8)
-    places, keys, finite = np.empty(TILE, np.int32), np.empty(TILE // KEY, np.uint32), np.empty(TILE, part.dtype)
-    kept = 0
-    for start in range(0, count, TILE):
-        some = min(TILE, count - start)
-        room = min(some + NEAR, part.size - start)
-        source = part[start : start + some]
-        if _measure(part[start : start + room], grid, z):
-            good = 0
-            for j in range(some):
-                if abs(np.float64(source[j])) <= grid.most:
-                    finite[good] = source[j]
-                    good += 1
-            found.bad[0] += some - good
-            source = finite[:good]
-        below, above = _outside(source, grid.low, grid.high)
-        found.outside[0] += below
-        found.outside[1] += above
-        _count(source, grid, places, found)
-        _digits(z, q, room)
-        kept = _summaries(z, q, keys, some, room, lags, base + start, limit, found, kept)
-    return kept
-
-
-@_entry
-def narrow(part, count, values, lags, base, limit, found):
-    """Look at 16-bit patterns as `wide` does at values: their z are looked up, and each pattern is a bin."""
-    z, q, keys = np.empty(TILE + NEAR, np.float32), np.empty(TILE + NEAR, np.int8), np.empty(TILE // KEY, np.uint32)
-    kept = 0
-    for start in range(0, count, TILE):
-        some = min(TILE, count - start)
-        room = min(some + NEAR, part.size - start)
-        source = part[start : start + room]
-        for j in range(room):
-            z[j] = values[source[j]]
-        for j in range(some):
-            found.bins[np.uint64(source[j])] += 1
-        _digits(z, q, room)
-        kept = _summaries(z, q, keys, some, room, lags, base + start, limit, found, kept)
-    return kept
-
-
-@_entry
-def wide_product(part, other, grid):
-    """Return the sum of z z' over two runs of float32 or float64."""
-    x, y, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32), 0.0
-    for start in range(0, other.size, TILE):
-        some = min(TILE, other.size - start)
-        _measure(part[start : start + some], grid, x)
-        _measure(other[start : start + some], grid, y)
-        total += _product(x, y, 0, some)
-    return total
-
-
-@_entry
-def narrow_product(part, other, values):
-    """Return the sum of z z' over two runs of 16-bit patterns."""
-    total = 0.0
-    for j in range(other.size):
-        total += np.float64(values[part[j]]) * np.float64(values[other[j]])
-    return total
+def _standardise(values, shift, inverse, z):
+    """Store the distances from the mean in standard deviations."""
+    for j in range(values.size):
+        z[j] = np.float32((np.float64(values[j]) - shift) * inverse)
 
 
 @_sum
-def _dot(x, y):
-    """Return the sum of x[j] y[j] in float64."""
-    total = 0.0
+def _powers(z):
+    """Return the sums of z and of its square."""
+    one = two = 0.0
+    for j in range(z.size):
+        v = np.float64(z[j])
+        one += v
+        two += v * v
+    return one, two
+
+
+@_plain
+def _one_place(z, scale, offset, bins):
+    """Return the bin; without branches, so that a loop over it runs in vectors."""
+    t, last = z * scale + offset, np.float32(bins - 1)
+    t = t if t > np.float32(0) else np.float32(0)
+    return np.int32(t if t < last else last)
+
+
+@_plain
+def _place(z, scale, offset, bins, places):
+    """Store the bins."""
+    for j in range(z.size):
+        places[j] = _one_place(z[j], scale, offset, bins)
+
+
+@_plain
+def _count(places, counts):
+    """Count the bins."""
+    for j in range(places.size):
+        counts[np.uint64(places[j])] += 1
+
+
+@_plain
+def _score(z, places, table):
+    """Put scores in the place of z: those of a table, or z itself, held inside."""
+    if table.size:
+        for j in range(z.size):
+            z[j] = table[places[j]]
+        return
+    most = np.float32(FARTHEST)
+    for j in range(z.size):
+        v = z[j] if z[j] < most else most
+        z[j] = v if v > -most else -most
+
+
+@_entry
+def wide(part, first, last, shift, inverse, scale, offset, most, table, counts, whole, sums, extremes, scores):
+    """Store the scores of a run of float32 or float64, and count its elements from ``first`` to ``last``.
+
+    ``counts`` has the bins, ``whole`` the elements that are not finite and those that are zero, ``sums`` z and its
+    square, ``extremes`` the smallest and largest finite value.
+    """
+    values, places = np.empty(TILE, part.dtype), np.empty(TILE, np.int32)
+    stand, middle = np.empty(1, part.dtype), np.empty(1, np.float32)  # in for what is not finite, and its z
+    stand[0] = shift
+    for k in range(3):  # what lies before, the run itself, and what lies behind
+        begin, end = (0, first, last)[k], (first, last, part.size)[k]
+        for start in range(begin, end, TILE):
+            some = min(TILE, end - start)
+            z, here, at = scores[start : start + some], values[:some], places[:some]
+            bad = _clean(part[start : start + some], most, stand[0], here)
+            _standardise(here, shift, inverse, z)
+            _place(z, scale, offset, counts.size, at)
+            if k == 1:
+                outside, zeros = _outside(here, extremes[0], extremes[1])
+                if outside:  # rare: to look for the extremes themselves would not run in vectors
+                    extremes[0], extremes[1] = min(extremes[0], here.min()), max(extremes[1], here.max())
+                one, two = _powers(z)
+                sums[0] += one
+                sums[1] += two
+                _count(at, counts)
+                if bad:
+                    whole[0] += bad
+                    _standardise(stand, shift, inverse, middle)
+                    counts[_one_place(middle[0], scale, offset, counts.size)] -= bad
+                    zeros -= bad if stand[0] == 0 else 0
+                whole[1] += zeros
+            _score(z, at, table)
+    return 0
+
+
+@_entry
+def narrow(part, first, last, table, counts, scores):
+    """Store the scores of a run of 16-bit patterns, and count the patterns from ``first`` to ``last``."""
+    for j in range(part.size):
+        scores[j] = table[part[j]]
+    for j in range(first, last):
+        counts[np.uint64(part[j])] += 1
+    return 0
+
+
+@_sum
+def _line(g, sums, squares):
+    """Add scores and their squares to those of the columns; return their sums."""
+    one = two = np.float32(0)
+    for j in range(g.size):
+        v = g[j]
+        w = v * v
+        one += v
+        two += w
+        sums[j] += v
+        squares[j] += w
+    return one, two
+
+
+@_sum
+def _product(x, y):
+    """Return the sum of x[j] y[j]."""
+    total = np.float32(0)
     for j in range(x.size):
         total += x[j] * y[j]
     return total
 
 
+@_plain
+def _fingerprint(scores, at):
+    """Return the same for the scores around a place in either direction, and whatever their signs."""
+    there, back = np.uint64(0), np.uint64(0)
+    for k in range(-HALF, HALF + 1):
+        there = (there ^ np.uint64(min(abs(scores[at + k]) * np.float32(STEPS), np.float32(255)))) * _ODD
+        back = (back ^ np.uint64(min(abs(scores[at - k]) * np.float32(STEPS), np.float32(255)))) * _ODD
+        there ^= there >> _FOLD
+        back ^= back >> _FOLD
+    return there + back
+
+
 @_entry
-def products(lines, out):
-    """Store the sums of products of every line with every other: BLAS would wait for threads of its own."""
-    for i in range(lines.shape[0]):
-        for j in range(i + 1):
-            out[i, j] = out[j, i] = _dot(lines[i], lines[j])
+def structure(scores, first, last, place, width, chunk, rows, columns, lags, products, least, fingerprints, places):
+    """Add up how scores from ``first`` to ``last`` lie in rows of ``width``; return the number of fingerprints kept.
+
+    ``place`` is the first one's, in the whole. ``rows`` has the sums of scores and of squares by row, from that of the
+    first one on, and chunk; ``columns`` by the row's number modulo its length, and column. ``products`` has those of
+    scores at each lag. Fingerprints are kept around scores of a magnitude of ``least`` or more: the elements alone
+    decide it, so that a copy keeps those of its original, wherever it lies.
+    """
+    at, there, begun = first, place, place // width
+    while at < last:
+        row, column = there // width, there % width
+        part = column // chunk
+        some = min(last - at, width - column, (part + 1) * chunk - column)
+        modulo = row % columns.shape[0]
+        one, two = _line(
+            scores[at : at + some],
+            columns[modulo, 0, column : column + some],
+            columns[modulo, 1, column : column + some],
+        )
+        rows[row - begun, part, 0] += one
+        rows[row - begun, part, 1] += two
+        at += some
+        there += some
+    for k in range(lags.size):
+        end = min(last, scores.size - lags[k])
+        for start in range(first, end, TILE):
+            stop = min(start + TILE, end)
+            products[k] += _product(scores[start:stop], scores[start + lags[k] : stop + lags[k]])
+    kept = 0
+    end = min(last, scores.size - HALF)
+    for start in range(max(first, HALF), end, 64):
+        group, hits = scores[start : min(start + 64, end)], np.int32(0)
+        for j in range(group.size):
+            hits += np.int32(abs(group[j]) >= least)
+        if hits:
+            for j in range(group.size):
+                if abs(group[j]) >= least and kept < fingerprints.size:
+                    fingerprints[kept] = _fingerprint(scores, start + j)
+                    places[kept] = place + start + j - first - HALF
+                    kept += 1
+    return kept

@@ -20,7 +20,7 @@ from fastinit.sampling.threads import thread_count
 from fastinit.verification.pieces import Pieces
 from fastinit.verification.regions import Region, parts_of
 from fastinit.verification.report import Report, Summary, verdict_of
-from fastinit.verification.verifier import as_array, check_rate, distribution_of, verify_pieces
+from fastinit.verification.verifier import as_array, check_level, check_rate, distribution_of, verify_pieces
 
 Fingerprints = NDArray[np.uint64]
 Places = NDArray[np.int64]
@@ -143,6 +143,7 @@ def verify_tensors(
     tensors: Mapping[str, tuple[Any, Initializer | Distribution]],
     *,
     alpha: float = 1e-6,
+    level: str = "full",
     threads: int | None = None,
     skipped: Mapping[str, str] | None = None,
     regions: Mapping[str, Sequence[Region]] | None = None,
@@ -192,7 +193,7 @@ def verify_tensors(
     >>> found.passed, [report.passed for report in found.reports.values()]
     (False, [True, True])
     """
-    rate, threads = check_rate(alpha), thread_count(threads)
+    rate, full, threads = check_rate(alpha), check_level(level), thread_count(threads)
     left = dict(skipped or {})
     parts: dict[str, _Job] = {}
     for name, (array, init) in tensors.items():
@@ -208,7 +209,7 @@ def verify_tensors(
     with reporter(progress, "verifying") as report:
         for name, (tensor, pieces, distribution) in parts.items():
             with _about(tensor):
-                reports[name] = verify_pieces(pieces, distribution, share, threads)
+                reports[name] = verify_pieces(pieces, distribution, share, threads, full)
             done += pieces.size * pieces.dtype.itemsize
             report(done, total)
     return Checkpoint(reports, shared_streams(reports), left, alpha, against)

@@ -45,8 +45,9 @@ class Summary:
     counts: NDArray[np.int64]
     cdf: Floats  # of the distribution, at the edges
     sf: Floats
-    lags: dict[str, float]  # correlations
+    lags: Floats  # correlations, from lag 0 on; empty of few elements
     rows: Floats  # correlation matrix of some rows; empty without a second axis
+    blocks: Floats  # means and stds of blocks of rows and columns, of normal scores
     fingerprints: NDArray[np.uint64]
     places: NDArray[np.int64]
 

@@ -16,10 +16,13 @@ from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.threads import thread_count
 from fastinit.verification.blocks import in_blocks, mapped, outline
+from fastinit.verification.evidence import Evidence
 from fastinit.verification.null_distribution import Null, null_of
 from fastinit.verification.pieces import Pieces
 from fastinit.verification.report import Report, Summary, holm
-from fastinit.verification.tests import Evidence, all_equal, look
+from fastinit.verification.tests import all_equal, look
+
+LEVELS = ("fast", "full")
 
 
 def verify(
@@ -27,6 +30,7 @@ def verify(
     init_or_distribution: Initializer | Distribution,
     *,
     alpha: float = 1e-6,
+    level: str = "full",
     global_shape: Sequence[int] | None = None,
     threads: int | None = None,
 ) -> Report:
@@ -95,14 +99,14 @@ def verify(
     >>> [result.name for result in fi.verify(1.03 * w, fi.he_normal()).results if not result.passed][:2]
     ['Kolmogorov-Smirnov', 'chi-square']
     """
-    rate, threads = check_rate(alpha), thread_count(threads)
+    rate, full, threads = check_rate(alpha), check_level(level), thread_count(threads)
     lazy = in_blocks(array)
     values = outline(array) if lazy else as_array(array)
     distribution = distribution_of(init_or_distribution, _whole(values.shape, global_shape))
     if lazy:  # computed after everything that can be refused
         _null(values, distribution)
         values = mapped(array)
-    return verify_pieces(Pieces((values,)), distribution, rate, threads)
+    return verify_pieces(Pieces((values,)), distribution, rate, threads, full)
 
 
 def check_rate(alpha: float) -> float:
@@ -113,7 +117,14 @@ def check_rate(alpha: float) -> float:
     return rate
 
 
-def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threads: int) -> Report:
+def check_level(level: str) -> bool:
+    """Return whether a level is "full", checked."""
+    if level not in LEVELS:
+        raise ValueError(f"level must be {' or '.join(LEVELS)}, got {quoted(level)}")
+    return level == "full"
+
+
+def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threads: int, full: bool) -> Report:
     """`verify` an array, or the pieces of one, at a rate and on a number of threads that are checked."""
     null = _null(values, distribution)
     evidence = Evidence()
@@ -123,7 +134,7 @@ def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threa
     elif null is None or isinstance(null, Constant):
         all_equal(values, distribution if null is None else null, evidence)
     else:
-        summary = look(values, null, distribution, threads, evidence)
+        summary = look(values, null, distribution, threads, full, evidence)
     return _judged(evidence, rate, values, distribution, summary)
 
 

@@ -1,0 +1,192 @@
+"""Dependence between lines: between any two rows or columns, among many at once, and what it does to the spectrum.
+
+The scores of a line of n elements, as a vector, point into any direction equally. The cosine r of the angle of two lines
+then is such that r sqrt((n - 1) / (1 - r**2)) has Student's distribution with n - 1 degrees of freedom, and the cosines
+of many pairs are uncorrelated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastinit.core.arrays import Floats
+from fastinit.verification import pvalues
+from fastinit.verification.evidence import Evidence
+from fastinit.verification.geometry import Axis, axes_of
+from fastinit.verification.lines import Sums, deviates
+from fastinit.verification.null_distribution import Null, scores_of
+from fastinit.verification.pieces import Pieces
+
+Matrix = NDArray[np.float32]
+
+RUN = 16  # elements that are taken side by side: a line of the cache
+MOST_AXES = 4  # whose lines are compared
+LEAST = 64  # elements of a line
+PLOTTED = 128  # lines of the picture
+
+
+class Effort(NamedTuple):
+    """How much is looked at, for each axis."""
+
+    copies: int  # elements of all lines together, in the search for equal ones
+    lines: int  # between which all cosines are computed along many elements, and the spectrum
+    elements: int  # of these lines together
+    pairs: int  # products of elements of all pairs of lines
+
+
+FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0), Effort(1 << 20, 256, 1 << 22, 1 << 30)
+
+
+def test_dependence(array: Pieces, null: Null, full: bool, evidence: Evidence) -> Floats:
+    """Make the tests of the lines of each axis; return the cosines between some lines of the first."""
+    plotted = np.zeros((0, 0))
+    axes = [(k, axis) for k, axis in enumerate(axes_of(array.shape)) if axis.size > 1]
+    if array.ndim < 2:
+        evidence.skip("pairs of lines", "needs two axes")
+        axes = []
+    for k, axis in [*axes[:1], *axes[-1:], *axes[1:-1]][: min(MOST_AXES, len(axes))]:
+        along = array.size // axis.size
+        if along < LEAST or null.mass.max() > 0.25:
+            evidence.skip(f"pairs of {axis.name}", f"needs {LEAST} elements of each, and values that differ")
+            continue
+        effort = FULL if full else FAST
+        if full:
+            effort = effort._replace(pairs=max(effort.pairs, 64 * array.size))
+        matrix = _test_axis(array, k, axis, along, null, effort, evidence)
+        plotted = matrix if k == 0 or not len(plotted) else plotted
+    if array.ndim == 2:
+        _test_diagonals(array, null, evidence)
+    return plotted
+
+
+def _test_axis(
+    array: Pieces, k: int, axis: Axis, along: int, null: Null, effort: Effort, evidence: Evidence
+) -> Floats:
+    """Make the tests of the lines along one axis; return the cosines of some."""
+    every = np.arange(axis.size)
+    some = np.unique(np.linspace(0, axis.size - 1, min(axis.size, effort.lines)).astype(np.int64))
+    long = _lines(array, k, some, min(along, max(LEAST, effort.elements // len(some))), null)
+    cosines = long @ long.T
+    worst = [_farthest(cosines, some, some, long.shape[1])]
+    pairs = axis.size * (axis.size - 1) // 2
+    if len(some) < axis.size:
+        short = _lines(array, k, every, min(along, max(RUN, effort.copies // axis.size)), null)
+        worst.append(_copies(short))
+        depth = min(along, effort.pairs // axis.size**2) // RUN * RUN
+        if depth >= LEAST:
+            worst += _all_pairs(_lines(array, k, every, depth, null))
+    pvalue, r, first, second = min(worst)
+    what = "are equal up to sign and scale" if abs(r) > 1 - 1e-5 else f"have a correlation of {r:.3g}"
+    detail = f"{axis.words(first, first)} and {second} {what}"
+    evidence.add(f"pairs of {axis.name}", r, pairs * len(worst) * pvalue, detail)
+    _test_spectrum(cosines.astype(np.float64), long.shape[1], axis, evidence)
+    return np.asarray(cosines[:PLOTTED, :PLOTTED], np.float64)
+
+
+def _lines(array: Pieces, k: int, lines: NDArray[np.int64], elements: int, null: Null) -> Matrix:
+    """Return the scores of lines along an axis at some of their elements, as vectors of length 1."""
+    others = [size for axis, size in enumerate(array.shape) if axis != k]
+    along = math.prod(others)
+    if elements >= along:
+        places = np.arange(along)
+    else:
+        runs = max(1, elements // RUN)
+        places = (np.linspace(0, along - RUN, runs).astype(np.int64)[:, None] + np.arange(RUN)).ravel()
+    index = list(np.unravel_index(places, others))
+    index.insert(k, lines)
+    shaped = [part[:, None] if (axis == k) == (k == 0) else part[None, :] for axis, part in enumerate(index)]
+    taken = array.take(shaped)
+    scores = scores_of(np.ascontiguousarray(taken if k == 0 else taken.T), null)
+    norms = np.sqrt(np.einsum("ij,ij->i", scores, scores, dtype=np.float32))[:, None]
+    return np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+
+
+Pair = tuple[float, float, int, int]  # p-value, cosine, and the two lines
+
+
+def _pair(r: float, first: int, second: int, elements: int) -> Pair:
+    """Return a pair of lines with its p-value."""
+    freedom = elements - 1
+    t = abs(r) * math.sqrt(freedom / max(1 - r * r, 1e-7))
+    return 2 * pvalues.student(t, freedom), min(max(r, -1.0), 1.0), *sorted((first, second))
+
+
+def _farthest(cosines: Matrix, rows: NDArray[np.int64], columns: NDArray[np.int64], elements: int) -> Pair:
+    """Return the pair of the largest cosine of a part of the matrix: of different lines."""
+    size = abs(cosines)
+    if rows[0] == columns[0]:
+        np.fill_diagonal(size, 0)
+    i, j = np.unravel_index(int(size.argmax()), size.shape)
+    return _pair(float(cosines[i, j]), int(rows[i]), int(columns[j]), elements)
+
+
+def _copies(lines: Matrix) -> Pair:
+    """Return a pair of equal lines, up to sign and scale, if there is one: they are neighbours by any projection."""
+    direction = np.random.default_rng(0).standard_normal(lines.shape[1], np.float32)
+    order = np.argsort(abs(lines @ direction))
+    found = []
+    for step in (1, 2, 3):
+        first, second = order[:-step], order[step:]
+        if len(first):
+            r = np.einsum("ij,ij->i", lines[first], lines[second])
+            at = int(abs(r).argmax())
+            found.append(_pair(float(r[at]), int(first[at]), int(second[at]), lines.shape[1]))
+    return min(found)
+
+
+def _all_pairs(lines: Matrix) -> list[Pair]:
+    """Return the pair of the largest cosine of all."""
+    step, numbers = 1024, np.arange(len(lines))
+    found = [
+        _farthest(lines[at : at + step] @ lines[at:].T, numbers[at : at + step], numbers[at:], lines.shape[1])
+        for at in range(0, len(lines), step)
+    ]
+    return [min(found)]
+
+
+def _test_spectrum(cosines: Floats, elements: int, axis: Axis, evidence: Evidence) -> None:
+    """Test the sum of squared cosines, and the largest eigenvalue of their matrix.
+
+    The squares have mean 1 / n and variance 2 (n - 1) / (n**2 (n + 2)), and any two are uncorrelated; those of three
+    lines have a third cumulant of some 4 / n**4. Their sum is the second moment of the eigenvalues, whose law is that of
+    Marchenko and Pastur (1967), with Tracy and Widom's (1996) at its upper edge, centred as Johnstone (2001) does.
+    """
+    lines, n = len(cosines), elements
+    pairs = lines * (lines - 1) / 2
+    total = ((cosines**2).sum() - (np.diagonal(cosines) ** 2).sum()) / 2
+    variance = pairs * 2 * (n - 1) / (n * n * (n + 2))
+    third = 8 * pairs / n**3 + 24 * math.comb(lines, 3) / n**4
+    z = (float(total) - pairs / n) / math.sqrt(variance)
+    sense = "more" if z > 0 else "less"
+    detail = f"{axis.name} depend on each other {sense} than independent ones: {float(total) / (pairs / n):.4g} times"
+    evidence.add(f"dependence of {axis.name}", z, pvalues.two_sided(z, third / variance**1.5), detail)
+    if lines < LEAST:
+        evidence.skip(f"spectrum of {axis.name}", f"needs {LEAST} of them")
+        return
+    most = float(np.linalg.eigvalsh(cosines)[-1])
+    root = math.sqrt(n - 1) + math.sqrt(lines)
+    s = (n * most - root**2) / (root * (1 / math.sqrt(n - 1) + 1 / math.sqrt(lines)) ** (1 / 3))
+    edge = (1 + math.sqrt(lines / n)) ** 2
+    detail = f"the largest eigenvalue of the correlations is {most:.4g}, the edge of its law {edge:.4g}"
+    evidence.add(f"spectrum of {axis.name}", s, pvalues.tracy_widom(s), detail)
+
+
+def _test_diagonals(array: Pieces, null: Null, evidence: Evidence) -> None:
+    """Test the mean and the std of both diagonals."""
+    count = min(array.shape)
+    along = np.arange(count)
+    for name, columns in (("diagonal", along), ("antidiagonal", array.shape[1] - 1 - along)):
+        g = scores_of(array.take([along, columns]), null).astype(np.float64)
+        sums = Sums(np.array([g.sum()]), np.array([(g**2).sum()]), np.array([float(count)]))
+        for kind in ("mean", "std"):
+            found = deviates(sums, kind, null) if null.mass.max() <= 0.25 else None
+            if found is None:
+                evidence.skip(f"{kind} of the {name}", "needs more elements, and values that differ")
+                continue
+            z = float(found[0])
+            amount = g.mean() if kind == "mean" else math.sqrt((g**2).mean())
+            evidence.add(f"{kind} of the {name}", z, pvalues.two_sided(z, 0.0), f"{amount:.4g} std")
