@@ -182,15 +182,20 @@ def _product(x, y):
 
 
 @_plain
+def _digit(score):
+    """Return a score's magnitude in steps."""
+    return np.uint64(min(abs(score) * np.float32(STEPS), np.float32(255)))
+
+
+@_plain
 def _fingerprint(scores, at):
     """Return the same for the scores around a place in either direction, and whatever their signs."""
-    there, back = np.uint64(0), np.uint64(0)
-    for k in range(-HALF, HALF + 1):
-        there = (there ^ np.uint64(min(abs(scores[at + k]) * np.float32(STEPS), np.float32(255)))) * _ODD
-        back = (back ^ np.uint64(min(abs(scores[at - k]) * np.float32(STEPS), np.float32(255)))) * _ODD
-        there ^= there >> _FOLD
-        back ^= back >> _FOLD
-    return there + back
+    value = _digit(scores[at])
+    for k in range(1, HALF + 1):
+        left, right = _digit(scores[at - k]), _digit(scores[at + k])
+        value = (value ^ (min(left, right) << np.uint64(8)) ^ max(left, right)) * _ODD
+        value ^= value >> _FOLD
+    return value
 
 
 @_entry
@@ -235,3 +240,44 @@ def structure(scores, first, last, place, width, chunk, rows, columns, lags, pro
                     places[kept] = place + start + j - first - HALF
                     kept += 1
     return kept
+
+
+@_sum
+def _four_products(x, lines, first, out):
+    """Store the sums of products of a line with four others."""
+    a = b = c = d = np.float32(0)
+    one, two, three, four = lines[first], lines[first + 1], lines[first + 2], lines[first + 3]
+    for j in range(x.size):
+        v = x[j]
+        a += v * one[j]
+        b += v * two[j]
+        c += v * three[j]
+        d += v * four[j]
+    out[0], out[1], out[2], out[3] = a, b, c, d
+
+
+@_entry
+def cosines(lines, first, last, matrix, most, at):
+    """Multiply the lines from ``first`` to ``last`` with all before them: BLAS would wait for threads of its own.
+
+    ``most`` and ``at`` have, for each line, the product of the largest magnitude and with which one it is; ``matrix``
+    has all products, unless it is empty.
+    """
+    found = np.empty(4, np.float32)
+    for begin in range(0, last, 32):  # lines that stay in the cache
+        end = min(begin + 32, last)
+        for i in range(max(first, begin + 1), last):
+            stop = min(end, i)
+            for j in range(begin, stop, 4):
+                some = min(4, stop - j)
+                if some == 4:
+                    _four_products(lines[i], lines, j, found)
+                else:
+                    for k in range(some):
+                        found[k] = _product(lines[i], lines[j + k])
+                for k in range(some):
+                    if matrix.size:
+                        matrix[i, j + k] = matrix[j + k, i] = found[k]
+                    if abs(found[k]) > abs(most[i]):
+                        most[i], at[i] = found[k], j + k
+    return 0

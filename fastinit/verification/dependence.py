@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastinit.core.arrays import Floats
+from fastinit.sampling.threads import run
 from fastinit.verification import pvalues
 from fastinit.verification.evidence import Evidence
 from fastinit.verification.geometry import Axis, axes_of
@@ -26,6 +27,8 @@ Matrix = NDArray[np.float32]
 RUN = 16  # elements that are taken side by side: a line of the cache
 MOST_AXES = 4  # whose lines are compared
 LEAST = 64  # elements of a line
+TASK = 128  # lines that a thread multiplies with all before them
+STEPS = 64  # of Lanczos' method: twice as many change s by less than 1e-3
 PLOTTED = 128  # lines of the picture
 
 
@@ -41,7 +44,7 @@ class Effort(NamedTuple):
 FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0), Effort(1 << 20, 256, 1 << 22, 1 << 30)
 
 
-def test_dependence(array: Pieces, null: Null, full: bool, evidence: Evidence) -> Floats:
+def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidence: Evidence) -> Floats:
     """Make the tests of the lines of each axis; return the cosines between some lines of the first."""
     plotted = np.zeros((0, 0))
     axes = [(k, axis) for k, axis in enumerate(axes_of(array.shape)) if axis.size > 1]
@@ -56,7 +59,7 @@ def test_dependence(array: Pieces, null: Null, full: bool, evidence: Evidence) -
         effort = FULL if full else FAST
         if full:
             effort = effort._replace(pairs=max(effort.pairs, 64 * array.size))
-        matrix = _test_axis(array, k, axis, along, null, effort, evidence)
+        matrix = _test_axis(array, k, axis, along, null, effort, threads, evidence)
         plotted = matrix if k == 0 or not len(plotted) else plotted
     if array.ndim == 2:
         _test_diagonals(array, null, evidence)
@@ -64,27 +67,27 @@ def test_dependence(array: Pieces, null: Null, full: bool, evidence: Evidence) -
 
 
 def _test_axis(
-    array: Pieces, k: int, axis: Axis, along: int, null: Null, effort: Effort, evidence: Evidence
+    array: Pieces, k: int, axis: Axis, along: int, null: Null, effort: Effort, threads: int, evidence: Evidence
 ) -> Floats:
     """Make the tests of the lines along one axis; return the cosines of some."""
     every = np.arange(axis.size)
     some = np.unique(np.linspace(0, axis.size - 1, min(axis.size, effort.lines)).astype(np.int64))
     long = _lines(array, k, some, min(along, max(LEAST, effort.elements // len(some))), null)
-    cosines = long @ long.T
-    worst = [_farthest(cosines, some, some, long.shape[1])]
+    matrix = np.eye(len(long), dtype=np.float32)
+    pair = _farthest(long, threads, matrix)
+    worst = [(*pair[:2], *sorted(int(some[line]) for line in pair[2:]))]
     pairs = axis.size * (axis.size - 1) // 2
     if len(some) < axis.size:
-        short = _lines(array, k, every, min(along, max(RUN, effort.copies // axis.size)), null)
-        worst.append(_copies(short))
+        worst.append(_copies(_lines(array, k, every, min(along, max(RUN, effort.copies // axis.size)), null)))
         depth = min(along, effort.pairs // axis.size**2) // RUN * RUN
         if depth >= LEAST:
-            worst += _all_pairs(_lines(array, k, every, depth, null))
+            worst.append(_farthest(_lines(array, k, every, depth, null), threads))
     pvalue, r, first, second = min(worst)
     what = "are equal up to sign and scale" if abs(r) > 1 - 1e-5 else f"have a correlation of {r:.3g}"
     detail = f"{axis.words(first, first)} and {second} {what}"
     evidence.add(f"pairs of {axis.name}", r, pairs * len(worst) * pvalue, detail)
-    _test_spectrum(cosines.astype(np.float64), long.shape[1], axis, evidence)
-    return np.asarray(cosines[:PLOTTED, :PLOTTED], np.float64)
+    _test_spectrum(matrix.astype(np.float64), long.shape[1], axis, evidence)
+    return np.asarray(matrix[:PLOTTED, :PLOTTED], np.float64)
 
 
 def _lines(array: Pieces, k: int, lines: NDArray[np.int64], elements: int, null: Null) -> Matrix:
@@ -115,19 +118,26 @@ def _pair(r: float, first: int, second: int, elements: int) -> Pair:
     return 2 * pvalues.student(t, freedom), min(max(r, -1.0), 1.0), *sorted((first, second))
 
 
-def _farthest(cosines: Matrix, rows: NDArray[np.int64], columns: NDArray[np.int64], elements: int) -> Pair:
-    """Return the pair of the largest cosine of a part of the matrix: of different lines."""
-    size = abs(cosines)
-    if rows[0] == columns[0]:
-        np.fill_diagonal(size, 0)
-    i, j = np.unravel_index(int(size.argmax()), size.shape)
-    return _pair(float(cosines[i, j]), int(rows[i]), int(columns[j]), elements)
+def _farthest(lines: Matrix, threads: int, matrix: Matrix | None = None) -> Pair:
+    """Return the pair of the largest cosine of all; fill the matrix of all of them, if there is one."""
+    from fastinit.kernels.accumulators import cosines
+
+    most, at = np.zeros(len(lines), np.float32), np.zeros(len(lines), np.int64)
+    out = np.empty((0, 0), np.float32) if matrix is None else matrix
+
+    def task(k: int) -> int:
+        cosines(lines, k * TASK, min((k + 1) * TASK, len(lines)), out, most, at)
+        return TASK
+
+    run(task, -(-len(lines) // TASK), threads)
+    worst = int(abs(most).argmax())
+    return _pair(float(most[worst]), worst, int(at[worst]), lines.shape[1])
 
 
 def _copies(lines: Matrix) -> Pair:
     """Return a pair of equal lines, up to sign and scale, if there is one: they are neighbours by any projection."""
     direction = np.random.default_rng(0).standard_normal(lines.shape[1], np.float32)
-    order = np.argsort(abs(lines @ direction))
+    order = np.argsort(abs(np.einsum("ij,j->i", lines, direction)))
     found = []
     for step in (1, 2, 3):
         first, second = order[:-step], order[step:]
@@ -136,16 +146,6 @@ def _copies(lines: Matrix) -> Pair:
             at = int(abs(r).argmax())
             found.append(_pair(float(r[at]), int(first[at]), int(second[at]), lines.shape[1]))
     return min(found)
-
-
-def _all_pairs(lines: Matrix) -> list[Pair]:
-    """Return the pair of the largest cosine of all."""
-    step, numbers = 1024, np.arange(len(lines))
-    found = [
-        _farthest(lines[at : at + step] @ lines[at:].T, numbers[at : at + step], numbers[at:], lines.shape[1])
-        for at in range(0, len(lines), step)
-    ]
-    return [min(found)]
 
 
 def _test_spectrum(cosines: Floats, elements: int, axis: Axis, evidence: Evidence) -> None:
@@ -167,12 +167,39 @@ def _test_spectrum(cosines: Floats, elements: int, axis: Axis, evidence: Evidenc
     if lines < LEAST:
         evidence.skip(f"spectrum of {axis.name}", f"needs {LEAST} of them")
         return
-    most = float(np.linalg.eigvalsh(cosines)[-1])
+    most = _largest_eigenvalue(cosines)
     root = math.sqrt(n - 1) + math.sqrt(lines)
     s = (n * most - root**2) / (root * (1 / math.sqrt(n - 1) + 1 / math.sqrt(lines)) ** (1 / 3))
     edge = (1 + math.sqrt(lines / n)) ** 2
     detail = f"the largest eigenvalue of the correlations is {most:.4g}, the edge of its law {edge:.4g}"
     evidence.add(f"spectrum of {axis.name}", s, pvalues.tracy_widom(s), detail)
+
+
+def _largest_eigenvalue(matrix: Floats) -> float:
+    """Return the largest eigenvalue of a symmetric matrix, by Lanczos' method: LAPACK would wait for BLAS's threads."""
+    steps = min(len(matrix), STEPS)
+    basis, diagonal, beside = np.zeros((steps, len(matrix))), np.zeros(steps), np.zeros(steps)
+    v = np.random.default_rng(0).standard_normal(len(matrix))
+    for k in range(steps):
+        basis[k] = v / math.sqrt(float((v * v).sum()))
+        v = np.einsum("ij,j->i", matrix, basis[k])
+        diagonal[k] = (v * basis[k]).sum()
+        for _ in range(2):
+            v -= np.einsum("ij,i->j", basis[: k + 1], np.einsum("ij,j->i", basis[: k + 1], v))
+        beside[k] = math.sqrt(float((v * v).sum()))
+        if beside[k] < 1e-9:
+            steps = k + 1
+            break
+    squares = [0.0, *(beside[: steps - 1] ** 2).tolist()]
+    low, high = 0.0, float((abs(diagonal) + beside).max() + beside.max())
+    for _ in range(50):  # all pivots of T - x are negative where x is above the eigenvalues
+        x, pivot = (low + high) / 2, -1.0
+        for d, square in zip(diagonal[:steps].tolist(), squares, strict=True):
+            pivot = d - x - square / pivot
+            if pivot >= 0:
+                break
+        low, high = (x, high) if pivot >= 0 else (low, x)
+    return high
 
 
 def _test_diagonals(array: Pieces, null: Null, evidence: Evidence) -> None:

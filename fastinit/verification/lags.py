@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 16  # elements of a block, at most: lags up to half of it are seen
 SAMPLE = 1 << 22  # elements that are looked at on the level "fast"
 LEAST = 1 << 10  # elements for the test: a sum of as many products is normal enough
+UNIT, MOST = 2.0**-26, 2.0**18  # of the power of a block, whose sums are whole numbers of units
 KINDS = ("lags", "lags of magnitudes")
 
 
@@ -52,7 +53,7 @@ class Spectra:
             for block in blocks:
                 transformed = rfft((abs(block) - mean) / std if kind else block)
                 found[kind] += (transformed.real**2 + transformed.imag**2) / np.float32(self.length)
-        return found
+        return np.minimum(found, MOST)
 
     def with_power(self, power: Floats) -> Spectra:
         """Return these, with the sums of all blocks."""
@@ -101,7 +102,7 @@ def _extreme_power(power: Floats, spectra: Spectra, what: str) -> tuple[float, f
     from scipy.special import gammainc, gammaincc
 
     low, high = int(power.argmin()), int(power.argmax())
-    least, most = gammainc(spectra.blocks, power[low]), gammaincc(spectra.blocks, power[high])
+    least, most = gammainc(spectra.blocks, power[low] + spectra.blocks * UNIT), gammaincc(spectra.blocks, power[high])
     at, pvalue = (low, least) if least < most else (high, most)
     sense = "varies" if at == high else "hardly varies"
     detail = f"the mean of {what} {sense} with a period of {spectra.length / (at + 1):.4g} elements"

@@ -21,19 +21,20 @@ def test_repeats(
     array: Pieces, null: Null, fingerprints: NDArray[np.uint64], places: NDArray[np.int64], evidence: Evidence
 ) -> None:
     """Test whether fingerprints occur twice."""
-    from fastinit.kernels.accumulators import WINDOW
+    from fastinit.kernels.accumulators import HALF, WINDOW
 
     if array.size <= WINDOW:
         evidence.skip("repeats", f"needs {WINDOW + 1} elements")
         return
-    chance = array.size * array.size / 2 * null.twin_digits ** (WINDOW - 1)  # the middle one is a large one
+    chance = array.size**2 / 2 * (2 * null.twin_digits**2) ** HALF  # of pairs in any order; the middle one is a large one
     if chance > 1e-15:
         evidence.skip("repeats", "the distribution has too few values")
         return
-    order = np.argsort(fingerprints, kind="stable")
-    same = np.flatnonzero(fingerprints[order][1:] == fingerprints[order][:-1])
+    ordered = np.sort(fingerprints)
+    same = np.flatnonzero(ordered[1:] == ordered[:-1])
     detail = ""
     if same.size:
+        order = np.argsort(fingerprints, kind="stable")  # slow, and rarely needed
         first, second = np.sort([places[order[same]], places[order[same + 1]]], axis=0)
         at = second.argmin()
         detail = _words(array, null, int(first[at]), int(second[at]), WINDOW)

@@ -11,7 +11,7 @@ import numpy as np
 from fastinit.core.arrays import Array, Floats
 from fastinit.sampling.threads import run
 from fastinit.verification.geometry import Geometry, geometry
-from fastinit.verification.lags import Spectra
+from fastinit.verification.lags import UNIT, Spectra
 from fastinit.verification.null_distribution import Null, patterns
 from fastinit.verification.pieces import Pieces, flat
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NEAR_LAGS = (1, 2, 3, 4)
 SLAB = 1 << 17  # elements that are worked on in the cache of a core
 MOST_SLABS = 8  # of a thread's task
-FINGERPRINTS = 1 << 17  # fingerprints that are kept of an array, about
+FINGERPRINTS = 1 << 16  # fingerprints that are kept of an array, about
 MODULO = 4  # the sums of columns are apart for the rows of each number modulo this
 
 
@@ -84,7 +84,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
     bins = _Total((1 << 16 if half else null.mass.size,))
     rows = _Total((form.rows, form.chunks, 2), 2.0**-20)
     columns = _Total((min(MODULO, form.rows), 2, form.width), 2.0**-20)
-    power = _Total(spectra.shape, 2.0**-16)
+    power = _Total(spectra.shape, UNIT)
     kept: list[Any] = [None] * len(jobs)
     sums, whole = np.zeros((len(jobs), 2)), np.zeros((len(jobs), 2), np.int64)
     pairs, products = np.zeros((len(jobs), len(lags)), np.int64), np.zeros((len(jobs), len(lags)))
