@@ -19,10 +19,11 @@ from fastinit.kernels.cache import keep
 
 TILE = 2048  # elements that are worked on in the cache
 AHEAD = 64  # elements behind a run that its lags may need
+BLOCK = 256  # lines whose products with another are formed at once
 HALF = 15  # elements of a fingerprint on either side of the one in the middle
 WINDOW = 2 * HALF + 1
 STEPS = 16.0  # of a fingerprint's digit, to one standard deviation
-FARTHEST = 16.0  # scores are held inside: what lies beyond is seen by the tests of the extremes
+FARTHEST = 64.0  # scores are held inside: what lies beyond is seen by the tests of the extremes
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2**64 over the golden ratio
 _FOLD = np.uint64(29)
@@ -59,13 +60,6 @@ def _outside(values, low, high):
     return outside, zeros
 
 
-@_plain
-def _standardise(values, shift, inverse, z):
-    """Store the distances from the mean in standard deviations."""
-    for j in range(values.size):
-        z[j] = np.float32((np.float64(values[j]) - shift) * inverse)
-
-
 @_sum
 def _powers(z):
     """Return the sums of z and of its square."""
@@ -86,10 +80,14 @@ def _one_place(z, scale, offset, bins):
 
 
 @_plain
-def _place(z, scale, offset, bins, places):
-    """Store the bins."""
-    for j in range(z.size):
-        places[j] = _one_place(z[j], scale, offset, bins)
+def _standardise(values, shift, inverse, scale, offset, bins, z, places):
+    """Store the distances from the mean in standard deviations, held inside, and the bins."""
+    most = np.float32(FARTHEST)
+    for j in range(values.size):
+        v = np.float32((np.float64(values[j]) - shift) * inverse)
+        places[j] = _one_place(v, scale, offset, bins)
+        v = v if v < most else most
+        z[j] = v if v > -most else -most
 
 
 @_plain
@@ -100,16 +98,10 @@ def _count(places, counts):
 
 
 @_plain
-def _score(z, places, table):
-    """Put scores in the place of z: those of a table, or z itself, held inside."""
-    if table.size:
-        for j in range(z.size):
-            z[j] = table[places[j]]
-        return
-    most = np.float32(FARTHEST)
-    for j in range(z.size):
-        v = z[j] if z[j] < most else most
-        z[j] = v if v > -most else -most
+def _look_up(places, table, scores):
+    """Store the scores of bins."""
+    for j in range(places.size):
+        scores[j] = table[places[j]]
 
 
 @_entry
@@ -120,16 +112,15 @@ def wide(part, first, last, shift, inverse, scale, offset, most, table, counts, 
     square, ``extremes`` the smallest and largest finite value.
     """
     values, places = np.empty(TILE, part.dtype), np.empty(TILE, np.int32)
-    stand, middle = np.empty(1, part.dtype), np.empty(1, np.float32)  # in for what is not finite, and its z
-    stand[0] = shift
+    stand, middle, spot = np.empty(1, part.dtype), np.empty(1, np.float32), np.empty(1, np.int32)
+    stand[0] = shift  # for what is not finite
     for k in range(3):  # what lies before, the run itself, and what lies behind
         begin, end = (0, first, last)[k], (first, last, part.size)[k]
         for start in range(begin, end, TILE):
             some = min(TILE, end - start)
             z, here, at = scores[start : start + some], values[:some], places[:some]
             bad = _clean(part[start : start + some], most, stand[0], here)
-            _standardise(here, shift, inverse, z)
-            _place(z, scale, offset, counts.size, at)
+            _standardise(here, shift, inverse, scale, offset, counts.size, z, at)
             if k == 1:
                 outside, zeros = _outside(here, extremes[0], extremes[1])
                 if outside:  # rare: to look for the extremes themselves would not run in vectors
@@ -140,11 +131,12 @@ def wide(part, first, last, shift, inverse, scale, offset, most, table, counts, 
                 _count(at, counts)
                 if bad:
                     whole[0] += bad
-                    _standardise(stand, shift, inverse, middle)
-                    counts[_one_place(middle[0], scale, offset, counts.size)] -= bad
+                    _standardise(stand, shift, inverse, scale, offset, counts.size, middle, spot)
+                    counts[spot[0]] -= bad
                     zeros -= bad if stand[0] == 0 else 0
                 whole[1] += zeros
-            _score(z, at, table)
+            if table.size:
+                _look_up(at, table, z)
     return 0
 
 
@@ -243,41 +235,39 @@ def structure(scores, first, last, place, width, chunk, rows, columns, lags, pro
 
 
 @_sum
-def _four_products(x, lines, first, out):
-    """Store the sums of products of a line with four others."""
-    a = b = c = d = np.float32(0)
-    one, two, three, four = lines[first], lines[first + 1], lines[first + 2], lines[first + 3]
-    for j in range(x.size):
-        v = x[j]
-        a += v * one[j]
-        b += v * two[j]
-        c += v * three[j]
-        d += v * four[j]
-    out[0], out[1], out[2], out[3] = a, b, c, d
+def _add_four(total, lines, k, a, b, c, d):
+    """Add four numbers' products with the lines from k on."""
+    one, two, three, four = lines[k], lines[k + 1], lines[k + 2], lines[k + 3]
+    for j in range(total.size):
+        total[j] += a * one[j] + b * two[j] + c * three[j] + d * four[j]
 
 
 @_entry
 def cosines(lines, first, last, matrix, most, at):
     """Multiply the lines from ``first`` to ``last`` with all before them: BLAS would wait for threads of its own.
 
-    ``most`` and ``at`` have, for each line, the product of the largest magnitude and with which one it is; ``matrix``
-    has all products, unless it is empty.
+    The lines' length is a multiple of four. ``most`` and ``at`` have, for each line, the product of the largest
+    magnitude and with which one it is; ``matrix`` has all products, unless it is empty.
     """
-    found = np.empty(4, np.float32)
-    for begin in range(0, last, 32):  # lines that stay in the cache
-        end = min(begin + 32, last)
+    across, found = np.zeros((lines.shape[1], BLOCK), np.float32), np.empty(BLOCK, np.float32)
+    for begin in range(0, last - 1, BLOCK):  # lines that stay in the cache, on their sides
+        end = min(begin + BLOCK, last)
+        for j in range(begin, end):
+            for k in range(lines.shape[1]):
+                across[k, j - begin] = lines[j, k]
         for i in range(max(first, begin + 1), last):
-            stop = min(end, i)
-            for j in range(begin, stop, 4):
-                some = min(4, stop - j)
-                if some == 4:
-                    _four_products(lines[i], lines, j, found)
-                else:
-                    for k in range(some):
-                        found[k] = _product(lines[i], lines[j + k])
-                for k in range(some):
-                    if matrix.size:
-                        matrix[i, j + k] = matrix[j + k, i] = found[k]
-                    if abs(found[k]) > abs(most[i]):
-                        most[i], at[i] = found[k], j + k
+            line, here = lines[i], found[: min(end, i) - begin]
+            here[:] = 0
+            for k in range(0, line.size, 4):
+                _add_four(here, across, k, line[k], line[k + 1], line[k + 2], line[k + 3])
+            hits, least = np.int32(0), abs(most[i])
+            for j in range(here.size):
+                hits += np.int32(abs(here[j]) > least)
+            if matrix.size:
+                matrix[i, begin : begin + here.size] = here
+                matrix[begin : begin + here.size, i] = here
+            if hits:
+                for j in range(here.size):
+                    if abs(here[j]) > abs(most[i]):
+                        most[i], at[i] = here[j], begin + j
     return 0

@@ -27,7 +27,7 @@ Matrix = NDArray[np.float32]
 RUN = 16  # elements that are taken side by side: a line of the cache
 MOST_AXES = 4  # whose lines are compared
 LEAST = 64  # elements of a line
-TASK = 128  # lines that a thread multiplies with all before them
+TASK = 256  # lines that a thread multiplies with all before them
 STEPS = 64  # of Lanczos' method: twice as many change s by less than 1e-3
 PLOTTED = 128  # lines of the picture
 
@@ -38,10 +38,11 @@ class Effort(NamedTuple):
     copies: int  # elements of all lines together, in the search for equal ones
     lines: int  # between which all cosines are computed along many elements, and the spectrum
     elements: int  # of these lines together
-    pairs: int  # products of elements of all pairs of lines
+    many: int  # lines between which cosines are computed along few elements
+    few: int  # of these elements, of one line
 
 
-FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0), Effort(1 << 20, 256, 1 << 22, 1 << 30)
+FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0, 0), Effort(1 << 20, 256, 1 << 22, 2048, 256)
 
 
 def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidence: Evidence) -> Floats:
@@ -57,8 +58,6 @@ def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidenc
             evidence.skip(f"pairs of {axis.name}", f"needs {LEAST} elements of each, and values that differ")
             continue
         effort = FULL if full else FAST
-        if full:
-            effort = effort._replace(pairs=max(effort.pairs, 64 * array.size))
         matrix = _test_axis(array, k, axis, along, null, effort, threads, evidence)
         plotted = matrix if k == 0 or not len(plotted) else plotted
     if array.ndim == 2:
@@ -71,17 +70,16 @@ def _test_axis(
 ) -> Floats:
     """Make the tests of the lines along one axis; return the cosines of some."""
     every = np.arange(axis.size)
-    some = np.unique(np.linspace(0, axis.size - 1, min(axis.size, effort.lines)).astype(np.int64))
+    some = _evenly(axis.size, effort.lines)
     long = _lines(array, k, some, min(along, max(LEAST, effort.elements // len(some))), null)
     matrix = np.eye(len(long), dtype=np.float32)
-    pair = _farthest(long, threads, matrix)
-    worst = [(*pair[:2], *sorted(int(some[line]) for line in pair[2:]))]
-    pairs = axis.size * (axis.size - 1) // 2
+    worst = [_farthest(long, some, threads, matrix)]
     if len(some) < axis.size:
         worst.append(_copies(_lines(array, k, every, min(along, max(RUN, effort.copies // axis.size)), null)))
-        depth = min(along, effort.pairs // axis.size**2) // RUN * RUN
-        if depth >= LEAST:
-            worst.append(_farthest(_lines(array, k, every, depth, null), threads))
+        many = _evenly(axis.size, effort.many)
+        if len(many) > len(some):
+            worst.append(_farthest(_lines(array, k, many, min(along, effort.few), null), many, threads))
+    pairs = axis.size * (axis.size - 1) // 2
     pvalue, r, first, second = min(worst)
     what = "are equal up to sign and scale" if abs(r) > 1 - 1e-5 else f"have a correlation of {r:.3g}"
     detail = f"{axis.words(first, first)} and {second} {what}"
@@ -101,6 +99,7 @@ def _lines(array: Pieces, k: int, lines: NDArray[np.int64], elements: int, null:
         places = (np.linspace(0, along - RUN, runs).astype(np.int64)[:, None] + np.arange(RUN)).ravel()
     index = list(np.unravel_index(places, others))
     index.insert(k, lines)
+    index = [part[: len(part) // 4 * 4] if axis != k else part for axis, part in enumerate(index)]
     shaped = [part[:, None] if (axis == k) == (k == 0) else part[None, :] for axis, part in enumerate(index)]
     taken = array.take(shaped)
     scores = scores_of(np.ascontiguousarray(taken if k == 0 else taken.T), null)
@@ -118,7 +117,12 @@ def _pair(r: float, first: int, second: int, elements: int) -> Pair:
     return 2 * pvalues.student(t, freedom), min(max(r, -1.0), 1.0), *sorted((first, second))
 
 
-def _farthest(lines: Matrix, threads: int, matrix: Matrix | None = None) -> Pair:
+def _evenly(size: int, most: int) -> NDArray[np.int64]:
+    """Return up to so many numbers below a size, as far from each other as possible."""
+    return np.unique(np.linspace(0, size - 1, min(size, most)).astype(np.int64))
+
+
+def _farthest(lines: Matrix, numbers: NDArray[np.int64], threads: int, matrix: Matrix | None = None) -> Pair:
     """Return the pair of the largest cosine of all; fill the matrix of all of them, if there is one."""
     from fastinit.kernels.accumulators import cosines
 
@@ -131,7 +135,7 @@ def _farthest(lines: Matrix, threads: int, matrix: Matrix | None = None) -> Pair
 
     run(task, -(-len(lines) // TASK), threads)
     worst = int(abs(most).argmax())
-    return _pair(float(most[worst]), worst, int(at[worst]), lines.shape[1])
+    return _pair(float(most[worst]), int(numbers[worst]), int(numbers[at[worst]]), lines.shape[1])
 
 
 def _copies(lines: Matrix) -> Pair:

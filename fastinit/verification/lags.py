@@ -15,8 +15,9 @@ from fastinit.verification.null_distribution import Null
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK = 1 << 16  # elements of a block, at most: lags up to half of it are seen
-SAMPLE = 1 << 22  # elements that are looked at on the level "fast"
+BLOCK = 1 << 15  # elements of a block, of which a slab has some: lags up to half of it are seen
+SMALL = 1 << 16  # elements of an array that is one block
+SAMPLES = 1 << 20, 1 << 25  # elements that are looked at, about, on the levels "fast" and "full"
 LEAST = 1 << 10  # elements for the test: a sum of as many products is normal enough
 UNIT, MOST = 2.0**-26, 2.0**18  # of the power of a block, whose sums are whole numbers of units
 KINDS = ("lags", "lags of magnitudes")
@@ -30,16 +31,15 @@ class Spectra:
     """
 
     def __init__(self, size: int, null: Null, full: bool) -> None:
-        blocks = min(-(-size // BLOCK), 2)  # of a slab
-        self.length = min(BLOCK, size // blocks) if size >= LEAST else 0
+        self.length = 0 if size < LEAST else size if size <= SMALL else BLOCK
         self.shape = (3, self.length // 2 + 1)  # the last has the number of blocks
         self.null = null
-        self.every = 1 if full else -(-size // SAMPLE)
+        self.every = -(-size // SAMPLES[full])
         self.power: Floats = np.zeros(self.shape)
 
     def wanted(self, place: int) -> bool:
         """Test whether the slab that begins at a place is one of the sample."""
-        return bool(self.length) and (place // (2 * BLOCK)) % self.every == 0
+        return bool(self.length) and (place // (4 * BLOCK)) % self.every == 0
 
     def of(self, scores: NDArray[np.float32]) -> Floats:
         """Return the sums of the blocks of a run of scores."""
@@ -50,9 +50,9 @@ class Spectra:
         found[2] = len(blocks)
         mean, std = (np.float32(number) for number in self.null.magnitude[:2])
         for kind in range(2 if std else 1):
-            for block in blocks:
-                transformed = rfft((abs(block) - mean) / std if kind else block)
-                found[kind] += (transformed.real**2 + transformed.imag**2) / np.float32(self.length)
+            transformed = rfft((abs(blocks) - mean) / std if kind else blocks)  # several at once: in lanes
+            parts = transformed.view(np.float32)  # real and imaginary ones in turn
+            found[kind] = np.square(parts, out=parts).sum(axis=0).reshape(-1, 2).sum(axis=1) / self.length
         return np.minimum(found, MOST)
 
     def with_power(self, power: Floats) -> Spectra:

@@ -38,7 +38,7 @@ class Null(NamedTuple):
     mass: Floats
     z: Floats  # in the middle of each bin
     moments: Floats  # E z**k for k in 0 ... 12
-    binned: Floats  # the same of z in the middle of the bins
+    binned: Floats  # the same of z in the middle of the bins, for k in 0 ... 16
     grid: Grid | None  # 32 and 64 bits
     table: NDArray[np.float32]  # the normal score of each bin, or of each 16-bit pattern; empty where it is z itself
     scores: Floats  # of each bin
@@ -197,7 +197,7 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
     shape = [(mass * centred**k).sum() / width**k if width else 0.0 for k in (3, 4)]
     digits = np.bincount(np.minimum(magnitude * STEPS, 255).astype(np.int64), mass)
     return Null(
-        edges, cdf, sf, mass, z, moments, np.array([(mass * z**k).sum() for k in range(13)]), grid, table, scores, fourth,
+        edges, cdf, sf, mass, z, moments, np.array([(mass * z**k).sum() for k in range(17)]), grid, table, scores, fourth,
         np.array([(mass * magnitude).sum(), width, *shape]), bin_of, beyond, spacing, twins, float((digits**2).sum()),
         low, high,
     )  # fmt: skip

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NEAR_LAGS = (1, 2, 3, 4)
 SLAB = 1 << 17  # elements that are worked on in the cache of a core
-MOST_SLABS = 8  # of a thread's task
+MOST_SLABS = 32  # of a thread's task
 FINGERPRINTS = 1 << 16  # fingerprints that are kept of an array, about
 MODULO = 4  # the sums of columns are apart for the rows of each number modulo this
 
@@ -39,6 +39,18 @@ class Accumulated(NamedTuple):
     rows: Floats  # sums of scores and of squares by row and chunk
     columns: Floats  # by row modulo, and column
     spectra: Spectra
+    fingerprints: NDArray[np.uint64]
+    places: NDArray[np.int64]
+
+
+class _Memory(NamedTuple):
+    """What a task writes to: fresh memory for each slab would take as long as the slab."""
+
+    scores: NDArray[np.float32]
+    counts: NDArray[np.int32]
+    first: int  # of the rows
+    rows: Floats
+    columns: NDArray[np.float32]
     fingerprints: NDArray[np.uint64]
     places: NDArray[np.int64]
 
@@ -91,45 +103,47 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
     extremes = np.empty((len(jobs), 2), pieces.dtype if not half else np.float64)
     extremes[:] = math.inf, -math.inf
 
-    def slab(view: Array, start: int, begin: int, job: int, columns: Any) -> Any:
+    def slab(view: Array, start: int, begin: int, job: int, memory: _Memory) -> Any:
         """Look at up to a slab; return what was kept."""
         end = min(begin + SLAB, view.size)
         from_, to = max(begin - HALF, 0), min(end + AHEAD, view.size)
         part = flat(view, from_, to)
         part = part.view() if part.flags.aligned else part.copy()
         part.flags.writeable = False  # as those of files are: Numba compiles the kernel once more for each kind
-        first, last, scores = begin - from_, end - from_, np.empty(to - from_, np.float32)
-        counts = np.zeros(len(bins.sum), np.int32)
+        first, last, scores = begin - from_, end - from_, memory.scores[: to - from_]
         if null.grid is None:
-            narrow(part.view(np.uint16), first, last, null.table, counts, scores)
+            narrow(part.view(np.uint16), first, last, null.table, memory.counts, scores)
         else:
             shift, inverse, scale, offset, _, most = null.grid
             wide(
                 part, first, last, shift, inverse, scale, offset, part.dtype.type(most), null.table,
-                counts, whole[job], sums[job], extremes[job], scores,
+                memory.counts, whole[job], sums[job], extremes[job], scores,
             )  # fmt: skip
-        bins.add(counts)
         place = start + begin
-        row, past = place // form.width, -(-(place + end - begin) // form.width)
-        mine = np.zeros((past - row, form.chunks, 2))
-        room = min(end - begin, int(4 * rarity * (end - begin)) + 4096)
-        fingerprints, places = np.empty(room, np.uint64), np.empty(room, np.int64)
+        rows = memory.rows[place // form.width - memory.first :]
         found = structure(
-            scores, first, last, place, form.width, form.chunk, mine, columns, steps, products[job], least,
-            fingerprints, places,
+            scores, first, last, place, form.width, form.chunk, rows, memory.columns, steps, products[job], least,
+            memory.fingerprints, memory.places,
         )  # fmt: skip
         pairs[job] += np.maximum(np.minimum(last, scores.size - steps) - first, 0)
-        rows.add(mine, row)
         if spectra.wanted(place):
             power.add(spectra.of(scores[first:last]))
-        return fingerprints[:found].copy(), places[:found].copy()
+        return memory.fingerprints[:found].copy(), memory.places[:found].copy()
 
     def task(k: int) -> int:
         view, start, begin = jobs[k]
         end = min(begin + slabs * SLAB, view.size)
-        mine = np.zeros(columns.sum.shape, np.float32)
-        kept[k] = [slab(view, start, at, k, mine) for at in range(begin, end, SLAB)]
-        columns.add(mine)
+        first, last = (start + begin) // form.width, -(-(start + end) // form.width)
+        room = min(SLAB, int(4 * rarity * SLAB) + 4096)
+        memory = _Memory(
+            np.empty(min(end - begin, SLAB) + HALF + AHEAD, np.float32), np.zeros(len(bins.sum), np.int32), first,
+            np.zeros((last - first, form.chunks, 2)), np.zeros(columns.sum.shape, np.float32),
+            np.empty(room, np.uint64), np.empty(room, np.int64),
+        )  # fmt: skip
+        kept[k] = [slab(view, start, at, k, memory) for at in range(begin, end, SLAB)]
+        bins.add(memory.counts)
+        rows.add(memory.rows, first)
+        columns.add(memory.columns)
         return end - begin
 
     run(task, len(jobs), threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,18 +82,21 @@ def look(
     )
 
 
-def _standard_error(
-    evidence: Evidence, name: str, total: float, size: int, mean: float, second: float, third: float
-) -> None:
-    """Make the z test of a sum of independent numbers of these moments about zero."""
+def _standard_error(evidence: Evidence, name: str, total: float, size: int, moments: Sequence[float]) -> None:
+    """Make the z test of a sum of independent numbers of these first four moments about zero.
+
+    Its distribution is taken for that of Pearson's type III, which has its skewness, and must nearly have its excess.
+    """
+    mean, second, third, fourth = moments
     variance = second - mean * mean
-    skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5 / math.sqrt(size)
-    if abs(skewness) > MOST_SKEWNESS:
-        needed = size * (skewness / MOST_SKEWNESS) ** 2
+    skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5
+    excess = (fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2 - 3
+    needed = max((skewness / MOST_SKEWNESS) ** 2, abs(excess - 1.5 * skewness**2) / MOST_EXCESS)
+    if size < needed:
         evidence.skip(name, f"needs {math.ceil(needed)} elements")
         return
     z = (total / size - mean) / math.sqrt(variance / size)
-    evidence.add(name, z, pvalues.two_sided(z, skewness))
+    evidence.add(name, z, pvalues.two_sided(z, skewness / math.sqrt(size)))
 
 
 def _kolmogorov(
@@ -182,8 +186,8 @@ def _tails(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence)
         slow = width < 1e-6 * safe  # the difference would lose its digits: the logarithm hardly changes
         whole = (far - far * np.log(safe)) - (near - near * np.log(inner))
         weight = np.where(slow, -np.log(safe), whole / np.where(width > 0, width, 1))
-        mean, second, third = ((null.mass * weight**k).sum() for k in (1, 2, 3))
-        _standard_error(evidence, name, float((counts * weight).sum()), size, mean, second, third)
+        moments = [float((null.mass * weight**k).sum()) for k in (1, 2, 3, 4)]
+        _standard_error(evidence, name, float((counts * weight).sum()), size, moments)
 
 
 def _moments(null: Null, accumulated: Accumulated, size: int, evidence: Evidence) -> None:
@@ -192,19 +196,19 @@ def _moments(null: Null, accumulated: Accumulated, size: int, evidence: Evidence
     found = []
     for k, total in enumerate([*accumulated.sums.tolist(), *higher], 1):
         name = ("mean", "variance", "skewness", "kurtosis")[k - 1]
-        moments = null.moments if k < 3 else null.binned
+        moments = (null.moments if k < 3 else null.binned).tolist()
         variance = moments[2 * k] - moments[k] ** 2
         if null.spacing > 2**-8:
             evidence.skip(name, "the distribution is hardly wider than the spacing of the dtype's values")
         elif variance < 1e-9:
             evidence.skip(name, "the distribution has two values alone")
         else:
-            _standard_error(evidence, name, total, size, *(moments[k * j] for j in (1, 2, 3)))
-            found.append((total / size - moments[k]) / math.sqrt(variance / size))
+            _standard_error(evidence, name, total, size, [moments[k * j] for j in (1, 2, 3, 4)])
+            found.append(float((total / size - moments[k]) / math.sqrt(variance / size)))
     if len(found) < 4 or null.grid is None or size < LEAST_NORMAL:
         evidence.skip("mean and variance", f"needs {LEAST_NORMAL} elements of 32 or 64 bits")
         return
-    r = null.moments[3] / math.sqrt(null.moments[4] - 1)  # of a mean and a variance
+    r = float(null.moments[3] / math.sqrt(null.moments[4] - 1))  # of a mean and a variance
     square = (found[0] ** 2 - 2 * r * found[0] * found[1] + found[1] ** 2) / (1 - r * r)
     pvalue = -math.expm1(-square / 2) if math.isfinite(square) else 1.0
     detail = "closer to the distribution's than those of draws are" if square < 1 else ""
@@ -237,11 +241,12 @@ def _extremes(
         inside = math.exp(size * math.log1p(-less)) if less < 1 else 0.0  # no element is smaller
         outside = -math.expm1(size * math.log1p(-most)) if most < 1 else 1.0  # one is as small
         away = abs(float(x if name == "smallest" else -x) - distribution.mean) / distribution.std
+        if distribution.bounded:  # that none is outside is a test by itself
+            outside, pvalue = 1.0, inside
+        else:
+            pvalue = 2 * min(inside, outside)
         sense = "farther out" if outside < inside else "nearer"
-        pvalue = 2 * (min(inside, outside) if not distribution.bounded or null.spacing < 2**-12 else inside)
-        if distribution.bounded:
-            pvalue, sense = inside, "nearer"  # the bounds are tested by themselves
-        evidence.add(name, away, pvalue, f"std from the mean; {sense} than that of most draws" if pvalue < 1e-3 else "")
+        evidence.add(name, away, pvalue, f"std from the mean, {sense} than that of most draws" if pvalue < 1e-3 else "")
 
 
 def _zeros(null: Null, zeros: int, size: int, evidence: Evidence) -> None:
