@@ -18,8 +18,9 @@ from numba import njit
 from fastinit.kernels.cache import keep
 
 TILE = 2048  # elements that are worked on in the cache
-AHEAD = 64  # elements behind a run that its lags may need
+NEAR = 4  # lags from 1 to this one are seen in every run
 BLOCK = 256  # lines whose products with another are formed at once
+GROUP = 256  # elements that are searched at once for the middles of fingerprints
 HALF = 15  # elements of a fingerprint on either side of the one in the middle
 WINDOW = 2 * HALF + 1
 STEPS = 16.0  # of a fingerprint's digit, to one standard deviation
@@ -39,36 +40,25 @@ def _entry(function: Any) -> Any:
 
 
 @_plain
-def _clean(source, most, mean, values):
-    """Copy values, the mean in place of those that are not finite; return the number of those."""
-    bad = np.int32(0)
-    for j in range(source.size):
-        good = abs(source[j]) <= most
-        values[j] = source[j] if good else mean
-        bad += np.int32(not good)
-    return bad
+def _news(values, low, high):
+    """Return the number of values that are not in an interval, such as NaN, and that of zeros."""
+    inside = zeros = np.int32(0)
+    for j in range(values.size):
+        v = values[j]
+        inside += np.int32(v >= low) & np.int32(v <= high)
+        zeros += np.int32(v == 0)
+    return values.size - inside, zeros
 
 
 @_plain
-def _outside(values, low, high):
-    """Return the number of values outside an interval, and that of zeros."""
-    outside = zeros = np.int32(0)
+def _clean(values, most, mean, clean):
+    """Copy values, the mean in place of those that are not finite; return the number of those."""
+    bad = np.int32(0)
     for j in range(values.size):
-        v = values[j]
-        outside += np.int32(v < low) + np.int32(v > high)
-        zeros += np.int32(v == 0)
-    return outside, zeros
-
-
-@_sum
-def _powers(z):
-    """Return the sums of z and of its square."""
-    one = two = 0.0
-    for j in range(z.size):
-        v = np.float64(z[j])
-        one += v
-        two += v * v
-    return one, two
+        good = abs(values[j]) <= most
+        clean[j] = values[j] if good else mean
+        bad += np.int32(not good)
+    return bad
 
 
 @_plain
@@ -80,14 +70,25 @@ def _one_place(z, scale, offset, bins):
 
 
 @_plain
-def _standardise(values, shift, inverse, scale, offset, bins, z, places):
+def _standardise(values, shift, rest, inverse, scale, offset, bins, z, places):
     """Store the distances from the mean in standard deviations, held inside, and the bins."""
     most = np.float32(FARTHEST)
     for j in range(values.size):
-        v = np.float32((np.float64(values[j]) - shift) * inverse)
+        v = np.float32(((values[j] - shift) - rest) * inverse)
         places[j] = _one_place(v, scale, offset, bins)
         v = v if v < most else most
         z[j] = v if v > -most else -most
+
+
+@_sum
+def _powers(z):
+    """Return the sums of z and of its square."""
+    one = two = 0.0
+    for j in range(z.size):
+        v = np.float64(z[j])
+        one += v
+        two += v * v
+    return one, two
 
 
 @_plain
@@ -105,37 +106,44 @@ def _look_up(places, table, scores):
 
 
 @_entry
-def wide(part, first, last, shift, inverse, scale, offset, most, table, counts, whole, sums, extremes, scores):
+def wide(part, first, last, numbers, scale, offset, table, counts, whole, sums, extremes, scores):
     """Store the scores of a run of float32 or float64, and count its elements from ``first`` to ``last``.
 
-    ``counts`` has the bins, ``whole`` the elements that are not finite and those that are zero, ``sums`` z and its
-    square, ``extremes`` the smallest and largest finite value.
+    ``numbers``, in the dtype, are the mean, what is left of it, 1 / std, and the largest finite number. ``counts`` has
+    the bins, ``whole`` the elements that are not finite and those that are zero, ``extremes`` the smallest and largest
+    finite value. ``sums`` has z and its square if there is a table; else they are the scores.
     """
-    values, places = np.empty(TILE, part.dtype), np.empty(TILE, np.int32)
-    stand, middle, spot = np.empty(1, part.dtype), np.empty(1, np.float32), np.empty(1, np.int32)
-    stand[0] = shift  # for what is not finite
+    clean, places = np.empty(TILE, part.dtype), np.empty(TILE, np.int32)
+    mean, rest, inverse, most = numbers[0], numbers[1], numbers[2], numbers[3]
     for k in range(3):  # what lies before, the run itself, and what lies behind
         begin, end = (0, first, last)[k], (first, last, part.size)[k]
         for start in range(begin, end, TILE):
             some = min(TILE, end - start)
-            z, here, at = scores[start : start + some], values[:some], places[:some]
-            bad = _clean(part[start : start + some], most, stand[0], here)
-            _standardise(here, shift, inverse, scale, offset, counts.size, z, at)
+            source, z, at = part[start : start + some], scores[start : start + some], places[:some]
+            news, zeros = _news(source, extremes[0], extremes[1])
+            bad = 0
+            if news:  # rarely: a run of values inside of the extremes is finite
+                here = clean[:some]
+                bad = _clean(source, most, mean, here)
+                _standardise(here, mean, rest, inverse, scale, offset, counts.size, z, at)
+                if k == 1:
+                    for j in range(some):
+                        v = source[j]
+                        if abs(v) <= most:
+                            extremes[0], extremes[1] = min(extremes[0], v), max(extremes[1], v)
+            else:
+                _standardise(source, mean, rest, inverse, scale, offset, counts.size, z, at)
             if k == 1:
-                outside, zeros = _outside(here, extremes[0], extremes[1])
-                if outside:  # rare: to look for the extremes themselves would not run in vectors
-                    extremes[0], extremes[1] = min(extremes[0], here.min()), max(extremes[1], here.max())
-                one, two = _powers(z)
-                sums[0] += one
-                sums[1] += two
                 _count(at, counts)
-                if bad:
-                    whole[0] += bad
-                    _standardise(stand, shift, inverse, scale, offset, counts.size, middle, spot)
-                    counts[spot[0]] -= bad
-                    zeros -= bad if stand[0] == 0 else 0
+                whole[0] += bad
                 whole[1] += zeros
+                if bad:
+                    counts[_one_place(np.float32(-rest * inverse), scale, offset, counts.size)] -= bad  # the mean's
             if table.size:
+                if k == 1:
+                    one, two = _powers(z)
+                    sums[0] += one
+                    sums[1] += two
                 _look_up(at, table, z)
     return 0
 
@@ -173,6 +181,31 @@ def _product(x, y):
     return total
 
 
+@_sum
+def _four_lags(x, y, total):
+    """Add the sums of products of x with y from its first, second, third and fourth element on."""
+    a = b = c = d = np.float32(0)
+    two, three, four = y[1:], y[2:], y[3:]
+    for j in range(x.size):
+        v = x[j]
+        a += v * y[j]
+        b += v * two[j]
+        c += v * three[j]
+        d += v * four[j]
+    total[0] += a
+    total[1] += b
+    total[2] += c
+    total[3] += d
+
+
+@_plain
+def _near_products(scores, first, last, products):
+    """Add the products of scores at the lags from 1 to NEAR, of those pairs that are there for all of them."""
+    for start in range(first, last, TILE):
+        stop = min(start + TILE, last)
+        _four_lags(scores[start:stop], scores[start + 1 : stop + NEAR], products)
+
+
 @_plain
 def _digit(score):
     """Return a score's magnitude in steps."""
@@ -190,13 +223,22 @@ def _fingerprint(scores, at):
     return value
 
 
+@_plain
+def _any(scores, least):
+    """Test whether there is a score of this magnitude."""
+    hits = np.int32(0)
+    for j in range(scores.size):
+        hits += np.int32(abs(scores[j]) >= least)
+    return hits > 0
+
+
 @_entry
-def structure(scores, first, last, place, width, chunk, rows, columns, lags, products, least, fingerprints, places):
+def structure(scores, first, last, place, width, chunk, rows, columns, far, products, least, fingerprints, places):
     """Add up how scores from ``first`` to ``last`` lie in rows of ``width``; return the number of fingerprints kept.
 
     ``place`` is the first one's, in the whole. ``rows`` has the sums of scores and of squares by row, from that of the
     first one on, and chunk; ``columns`` by the row's number modulo its length, and column. ``products`` has those of
-    scores at each lag. Fingerprints are kept around scores of a magnitude of ``least`` or more: the elements alone
+    scores at the lags from 1 to ``NEAR``, and at the one that is ``far``, unless it is 0. Fingerprints are kept around scores of a magnitude of ``least`` or more: the elements alone
     decide it, so that a copy keeps those of its original, wherever it lies.
     """
     at, there, begun = first, place, place // width
@@ -214,18 +256,17 @@ def structure(scores, first, last, place, width, chunk, rows, columns, lags, pro
         rows[row - begun, part, 1] += two
         at += some
         there += some
-    for k in range(lags.size):
-        end = min(last, scores.size - lags[k])
+    _near_products(scores, first, min(last, scores.size - NEAR), products)
+    if far:
+        end = min(last, scores.size - far)
         for start in range(first, end, TILE):
             stop = min(start + TILE, end)
-            products[k] += _product(scores[start:stop], scores[start + lags[k] : stop + lags[k]])
+            products[NEAR] += _product(scores[start:stop], scores[start + far : stop + far])
     kept = 0
     end = min(last, scores.size - HALF)
-    for start in range(max(first, HALF), end, 64):
-        group, hits = scores[start : min(start + 64, end)], np.int32(0)
-        for j in range(group.size):
-            hits += np.int32(abs(group[j]) >= least)
-        if hits:
+    for start in range(max(first, HALF), end, GROUP):
+        group = scores[start : min(start + GROUP, end)]
+        if _any(group, least):
             for j in range(group.size):
                 if abs(group[j]) >= least and kept < fingerprints.size:
                     fingerprints[kept] = _fingerprint(scores, start + j)

@@ -15,7 +15,7 @@ from fastinit.verification.null_distribution import Null
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK = 1 << 15  # elements of a block, of which a slab has some: lags up to half of it are seen
+BLOCK = 1 << 14  # elements of a block, of which a slab has some: lags up to half of it are seen
 SMALL = 1 << 16  # elements of an array that is one block
 SAMPLES = 1 << 20, 1 << 25  # elements that are looked at, about, on the levels "fast" and "full"
 LEAST = 1 << 10  # elements for the test: a sum of as many products is normal enough
@@ -39,7 +39,7 @@ class Spectra:
 
     def wanted(self, place: int) -> bool:
         """Test whether the slab that begins at a place is one of the sample."""
-        return bool(self.length) and (place // (4 * BLOCK)) % self.every == 0
+        return bool(self.length) and (place // (8 * BLOCK)) % self.every == 0
 
     def of(self, scores: NDArray[np.float32]) -> Floats:
         """Return the sums of the blocks of a run of scores."""

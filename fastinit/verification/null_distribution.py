@@ -21,12 +21,10 @@ BINS = 4096  # of 32 and 64-bit values; every pattern of a 16-bit type has its o
 class Grid(NamedTuple):
     """How values of 32 and 64 bits become z, and find their bin: ``z * scale + offset`` rounded down, held inside."""
 
-    shift: float
-    inverse: float
+    numbers: Array  # in the dtype: the mean, what its rounding has left, 1 / std, and the largest finite number
     scale: Any  # float32, and so is z
     offset: Any
     bins: int
-    most: float  # the largest finite value
 
 
 class Null(NamedTuple):
@@ -82,8 +80,9 @@ def _first_of_bins(grid: Grid, dtype: np.dtype[Any]) -> Array:
 
 def standardised(x: Array, grid: Grid) -> NDArray[np.float32]:
     """Return z of values of 32 and 64 bits, to the last bit as the pass over an array computes it."""
+    shift, rest, inverse, _ = grid.numbers
     with np.errstate(over="ignore", invalid="ignore"):
-        return ((x.astype(np.float64) - grid.shift) * grid.inverse).astype(np.float32)
+        return np.asarray(((x - shift) - rest) * inverse, np.float32)
 
 
 def scores_of(x: Array, null: Null) -> NDArray[np.float32]:
@@ -150,10 +149,10 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
                 max(high, float(np.float32(distribution.support[1]))),
             )
         std, bins_of_std = distribution.std, BINS * distribution.std / (end - start)
-        grid = Grid(
-            distribution.mean, 1 / std, np.float32(bins_of_std),
-            np.float32((distribution.mean - start) / std * bins_of_std), BINS, float(mine.max),
-        )  # fmt: skip
+        shift = dtype.type(distribution.mean)
+        numbers = np.array([shift, distribution.mean - float(shift), 1 / std, mine.max], dtype)
+        offset = (distribution.mean - start) / std * bins_of_std
+        grid = Grid(numbers, np.float32(bins_of_std), np.float32(offset), BINS)
         first = _first_of_bins(grid, dtype)
         before = np.nextafter(first, dtype.type(-np.inf)).astype(np.float64)
         edges = np.concatenate([[-np.inf], before + (first.astype(np.float64) - before) / 2, [np.inf]])

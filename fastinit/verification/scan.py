@@ -18,11 +18,10 @@ from fastinit.verification.pieces import Pieces, flat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NEAR_LAGS = (1, 2, 3, 4)
 SLAB = 1 << 17  # elements that are worked on in the cache of a core
-MOST_SLABS = 32  # of a thread's task
+MOST_SLABS = 64  # of a thread's task
 FINGERPRINTS = 1 << 16  # fingerprints that are kept of an array, about
-MODULO = 4  # the sums of columns are apart for the rows of each number modulo this
+MODULO = 2  # the sums of columns are apart for the rows of each number modulo this
 
 
 class Accumulated(NamedTuple):
@@ -79,13 +78,14 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
 
     Each piece has pairs of its own: none has one element in another piece.
     """
-    from fastinit.kernels.accumulators import AHEAD, HALF, narrow, structure, wide
+    from fastinit.kernels.accumulators import HALF, NEAR, narrow, structure, wide
 
     half, form = null.grid is None, geometry(pieces.shape)
     rarity = FINGERPRINTS / pieces.size
     least = np.float32(null.least_of(rarity))
-    lags = [*NEAR_LAGS, *([form.width] if max(NEAR_LAGS) < form.width < SLAB else [])]
-    steps = np.array(lags, np.int64)
+    far = form.width if form.width < SLAB else 0
+    lags = np.array([*range(1, NEAR + 1), far])
+    behind = np.array([NEAR] * NEAR + [far])  # a pair counts if this many elements follow its first
     slabs = max(1, min(MOST_SLABS, pieces.size // (32 * SLAB)))
     jobs = [
         (view, start, begin)
@@ -106,7 +106,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
     def slab(view: Array, start: int, begin: int, job: int, memory: _Memory) -> Any:
         """Look at up to a slab; return what was kept."""
         end = min(begin + SLAB, view.size)
-        from_, to = max(begin - HALF, 0), min(end + AHEAD, view.size)
+        from_, to = max(begin - HALF, 0), min(end + HALF, view.size)
         part = flat(view, from_, to)
         part = part.view() if part.flags.aligned else part.copy()
         part.flags.writeable = False  # as those of files are: Numba compiles the kernel once more for each kind
@@ -114,18 +114,18 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         if null.grid is None:
             narrow(part.view(np.uint16), first, last, null.table, memory.counts, scores)
         else:
-            shift, inverse, scale, offset, _, most = null.grid
+            numbers, scale, offset, _ = null.grid
             wide(
-                part, first, last, shift, inverse, scale, offset, part.dtype.type(most), null.table,
-                memory.counts, whole[job], sums[job], extremes[job], scores,
+                part, first, last, numbers, scale, offset, null.table, memory.counts, whole[job], sums[job],
+                extremes[job], scores,
             )  # fmt: skip
         place = start + begin
         rows = memory.rows[place // form.width - memory.first :]
         found = structure(
-            scores, first, last, place, form.width, form.chunk, rows, memory.columns, steps, products[job], least,
+            scores, first, last, place, form.width, form.chunk, rows, memory.columns, far, products[job], least,
             memory.fingerprints, memory.places,
         )  # fmt: skip
-        pairs[job] += np.maximum(np.minimum(last, scores.size - steps) - first, 0)
+        pairs[job] += np.maximum(np.minimum(last, scores.size - behind) - first, 0)
         if spectra.wanted(place):
             power.add(spectra.of(scores[first:last]))
         return memory.fingerprints[:found].copy(), memory.places[:found].copy()
@@ -136,7 +136,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         first, last = (start + begin) // form.width, -(-(start + end) // form.width)
         room = min(SLAB, int(4 * rarity * SLAB) + 4096)
         memory = _Memory(
-            np.empty(min(end - begin, SLAB) + HALF + AHEAD, np.float32), np.zeros(len(bins.sum), np.int32), first,
+            np.empty(min(end - begin, SLAB) + 2 * HALF, np.float32), np.zeros(len(bins.sum), np.int32), first,
             np.zeros((last - first, form.chunks, 2)), np.zeros(columns.sum.shape, np.float32),
             np.empty(room, np.uint64), np.empty(room, np.int64),
         )  # fmt: skip
@@ -159,9 +159,9 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
     hashes, places = (np.concatenate(kind) for kind in zip(*(one for some in kept for one in some), strict=True))
     return Accumulated(
         counts,
-        sums.sum(axis=0),
+        sums.sum(axis=0) if half or null.table.size else rows.value.sum(axis=(0, 1)),
         np.array(seen, np.float64),
-        {lag: (int(pairs[:, k].sum()), float(products[:, k].sum())) for k, lag in enumerate(lags)},
+        {lag: (int(pairs[:, k].sum()), float(products[:, k].sum())) for k, lag in enumerate(lags.tolist()) if lag},
         _outside(pieces, null) if seen[0] < null.low or seen[1] > null.high else 0,
         int(tally[0]),
         int(tally[1]),
