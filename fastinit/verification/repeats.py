@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastinit.verification.evidence import Evidence
 from fastinit.verification.null_distribution import Null, scores_of
 from fastinit.verification.pieces import Pieces
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from fastinit.verification.report import Prints
 
 STEP = 1 << 12  # elements that are compared at first
 CLOSE = 1e-2  # scores that differ by less are called equal: a copy may have been rounded
 
 
 def test_repeats(
-    array: Pieces, null: Null, fingerprints: NDArray[np.uint64], places: NDArray[np.int64], evidence: Evidence
+    array: Pieces, null: Null, prints: Prints, evidence: Evidence
 ) -> None:
     """Test whether fingerprints occur twice."""
     from fastinit.kernels.accumulators import HALF, WINDOW
@@ -30,12 +28,12 @@ def test_repeats(
     if chance > 1e-15:
         evidence.skip("repeats", "the distribution has too few values")
         return
-    ordered = np.sort(fingerprints)
+    ordered = np.sort(prints.numbers)
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
     detail = ""
     if same.size:
-        order = np.argsort(fingerprints, kind="stable")  # slow, and rarely needed
-        first, second = np.sort([places[order[same]], places[order[same + 1]]], axis=0)
+        order = np.argsort(prints.numbers, kind="stable")  # slow, and rarely needed
+        first, second = np.sort([prints.places[order[same]], prints.places[order[same + 1]]], axis=0)
         at = second.argmin()
         detail = _words(array, null, int(first[at]), int(second[at]), WINDOW)
     evidence.add("repeats", same.size, chance if same.size else 1.0, detail)

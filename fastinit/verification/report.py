@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastinit.core.arrays import Floats
 from fastinit.distributions import Distribution
@@ -37,6 +37,22 @@ class Result:
     detail: str = ""
 
 
+class Prints(NamedTuple):
+    """Fingerprints, and where in the array each begins."""
+
+    numbers: NDArray[np.uint64]
+    places: NDArray[np.int64]
+
+
+class Sample(NamedTuple):
+    """What is kept of an array for comparisons with others: normal scores, and fingerprints."""
+
+    head: NDArray[np.float32]  # of the first elements
+    spread: NDArray[np.float32]  # of elements all over it
+    across: Prints  # in C order
+    down: Prints  # along some columns
+
+
 @dataclass(frozen=True)
 class Summary:
     """Counts of the pass over an array, for plots and for comparisons with other arrays."""
@@ -48,8 +64,7 @@ class Summary:
     lags: Floats  # correlations, from lag 0 on; empty of few elements
     rows: Floats  # correlation matrix of some rows; empty without a second axis
     blocks: Floats  # means and stds of blocks of rows and columns, of normal scores
-    fingerprints: NDArray[np.uint64]
-    places: NDArray[np.int64]
+    sample: Sample
 
 
 @dataclass(frozen=True)

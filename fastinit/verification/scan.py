@@ -14,6 +14,7 @@ from fastinit.verification.geometry import Geometry, geometry
 from fastinit.verification.lags import UNIT, Spectra
 from fastinit.verification.null_distribution import Null, patterns
 from fastinit.verification.pieces import Pieces, flat
+from fastinit.verification.report import Prints
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,8 +39,8 @@ class Accumulated(NamedTuple):
     rows: Floats  # sums of scores and of squares by row and chunk
     columns: Floats  # by row modulo, and column
     spectra: Spectra
-    fingerprints: NDArray[np.uint64]
-    places: NDArray[np.int64]
+    prints: Prints
+    least: float  # the magnitude of a score that is the middle of a fingerprint
 
 
 class _Memory(NamedTuple):
@@ -92,7 +93,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         for view, start in zip(pieces.views, pieces.starts, strict=True)
         for begin in range(0, view.size, slabs * SLAB)
     ]
-    spectra = Spectra(pieces.size, null, full)
+    spectra = Spectra(max(view.size for view in pieces.views), null, full)
     bins = _Total((1 << 16 if half else null.mass.size,))
     rows = _Total((form.rows, form.chunks, 2), 2.0**-20)
     columns = _Total((min(MODULO, form.rows), 2, form.width), 2.0**-20)
@@ -169,8 +170,8 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         rows.value,
         columns.value,
         spectra.with_power(power.value),
-        hashes,
-        places,
+        Prints(hashes, places),
+        float(least),
     )
 
 
