@@ -322,5 +322,5 @@ def _low_bits(x: Array, null: Null, evidence: Evidence) -> None:
     both, either = (int(function.reduce(x.view(word))) for function in (np.bitwise_and, np.bitwise_or))
     constant = [bit for bit in range(bits) if (both >> bit & 1) == (either >> bit & 1)]
     pvalue = bits * 2.0 ** -min(x.size - 1, 1000) if constant else 1.0
-    detail = f"the last {constant[-1] + 1} bits have but one value" if constant == list(range(len(constant))) else ""
-    evidence.add("last bits", len(constant), pvalue, detail if constant else "")
+    detail = f"the same in all values: {', '.join(map(str, constant))}, counted from the last" if constant else ""
+    evidence.add("last bits", len(constant), pvalue, detail)
