@@ -63,12 +63,19 @@ class Spectra:
     @property
     def blocks(self) -> int:
         """Return the number of blocks."""
-        return round(self.power[2, 0])
+        return round(float(self.power[2, 0])) if self.length else 0
+
+    @property
+    def error(self) -> float:
+        """Return the standard error of a correlation."""
+        return 1 / math.sqrt(max(self.length * self.blocks, 1))
 
     def correlations(self, kind: int) -> Floats:
         """Return the mean products at the lags from 0 on."""
+        if not self.blocks:
+            return np.zeros(0)
         found: Floats = np.fft.irfft(self.power[kind], self.length)[: self.length // 2 + 1]
-        return found / max(self.blocks, 1)
+        return found / self.blocks
 
 
 def test_lags(spectra: Spectra, evidence: Evidence) -> None:

@@ -127,14 +127,14 @@ def _test_axis(axis: Axis, sums: Sums, kind: str, null: Null, evidence: Evidence
         _largest(axis, found, sums, kind),
         _dispersion(axis, found, kind),
         _trend(axis, found, grouped, kind),
-        _interval(axis, of_cells, cells, sums, kind),
+        _interval(axis, found, of_cells, cells, sums, kind),
         _period(axis, found, kind),
     ]
-    pvalue, statistic, detail = min(candidates)
+    pvalue, _, statistic, detail = min(candidates)
     evidence.add(name, statistic, len(candidates) * pvalue, detail)
 
 
-Found = tuple[float, float, str]  # p-value, statistic, and what is wrong in words
+Found = tuple[float, float, float, str]  # p-value, its place among equal ones, statistic, what is wrong in words
 
 
 def _amount(one: float, two: float, count: float, kind: str) -> str:
@@ -148,7 +148,8 @@ def _largest(axis: Axis, found: Floats, sums: Sums, kind: str) -> Found:
     """Return the line farthest out."""
     at = int(abs(found).argmax())
     what = _amount(float(sums.one[at]), float(sums.two[at]), float(sums.count[at]), kind)
-    return pvalues.two_sided(float(found[at]), 0.0) * len(found), float(found[at]), f"{axis.words(at, at)}: {what}"
+    z = float(found[at])
+    return pvalues.two_sided(z, 0.0) * len(found), -abs(z), z, f"{axis.words(at, at)}: {what}"
 
 
 def _dispersion(axis: Axis, found: Floats, kind: str) -> Found:
@@ -157,7 +158,7 @@ def _dispersion(axis: Axis, found: Floats, kind: str) -> Found:
     more = total > len(found)
     pvalue = 2 * (pvalues.chi_square if more else pvalues.chi_square_below)(total, len(found))
     ratio = math.sqrt(total / len(found))
-    return pvalue, total / len(found), f"the {kind}s of {axis.name} vary {ratio:.3g} times as much as those of draws"
+    return pvalue, 0.0, total / len(found), f"the {kind}s of {axis.name} vary {ratio:.3g} times as much as those of draws"
 
 
 def _trend(axis: Axis, found: Floats, grouped: Sums, kind: str) -> Found:
@@ -170,10 +171,11 @@ def _trend(axis: Axis, found: Floats, grouped: Sums, kind: str) -> Found:
         for some in (slice(0, third), slice(-third, None))
     )
     sense = "rises" if z > 0 else "falls"
-    return pvalues.two_sided(z, 0.0), z, f"the {kind} of {axis.name} {sense}: first third {first}, last third {last}"
+    detail = f"the {kind} {sense} along the {axis.name}: first third {first}, last third {last}"
+    return pvalues.two_sided(z, 0.0), -abs(z), z, detail
 
 
-def _interval(axis: Axis, found: Floats, cells: Floats, sums: Sums, kind: str) -> Found:
+def _interval(axis: Axis, lines: Floats, found: Floats, cells: Floats, sums: Sums, kind: str) -> Found:
     """Return the neighbours whose sum is farthest out, of all runs of cells but the whole."""
     count = len(found)
     ends = np.concatenate([[0.0], np.cumsum(found)])
@@ -181,13 +183,24 @@ def _interval(axis: Axis, found: Floats, cells: Floats, sums: Sums, kind: str) -
     inner = last - first < count
     first, last = first[inner], last[inner]
     if not len(first):
-        return 1.0, 0.0, ""
+        return 1.0, 0.0, 0.0, ""
     z = (ends[last] - ends[first]) / np.sqrt(last - first)
     at = int(abs(z).argmax())
     bounds = [*cells.tolist(), len(sums.count)]
-    begin, end = bounds[first[at]], bounds[last[at]]
+    begin, end = _sharpened(lines, bounds[first[at]], bounds[last[at]], -(-len(lines) // count))
     what = _amount(*(float(part[begin:end].sum()) for part in sums), kind)
-    return pvalues.two_sided(float(z[at]), 0.0) * len(z), float(z[at]), f"{axis.words(begin, end - 1)}: {what}"
+    most = float(z[at])
+    return pvalues.two_sided(most, 0.0) * len(z), -abs(most), most, f"{axis.words(begin, end - 1)}: {what}"
+
+
+def _sharpened(lines: Floats, begin: int, end: int, reach: int) -> tuple[int, int]:
+    """Return the ends of a run, to the line, where those of cells are known."""
+    total = np.concatenate([[0.0], np.cumsum(lines)])
+    begins, ends = (np.arange(max(at - reach, 0), min(at + reach, len(lines)) + 1) for at in (begin, end))
+    length = ends[None, :] - begins[:, None]
+    size = abs(total[ends][None, :] - total[begins][:, None]) / np.sqrt(np.maximum(length, 1)) * (length > 0)
+    row, column = np.unravel_index(int(size.argmax()), size.shape)
+    return int(begins[row]), int(ends[column])
 
 
 def _period(axis: Axis, found: Floats, kind: str) -> Found:
@@ -197,10 +210,10 @@ def _period(axis: Axis, found: Floats, kind: str) -> Found:
     if count % 2 == 0:
         power[-1] /= 2  # a chi-square number of one degree: its chances are less than those of an exponential one
     if not len(power):
-        return 1.0, 0.0, ""
+        return 1.0, 0.0, 0.0, ""
     at = int(power.argmax())
     detail = f"the {kind} of {axis.name} has a period of {count / (at + 1):.4g}"
-    return len(power) * math.exp(-min(float(power[at]), 700.0)), float(power[at]), detail
+    return len(power) * math.exp(-min(float(power[at]), 700.0)), 0.0, float(power[at]), detail
 
 
 def _test_blocks(
@@ -219,7 +232,7 @@ def _test_blocks(
     columns = f"{chunk * form.chunk}-{min((chunk + 1) * form.chunk, form.width) - 1}"
     words = Axis(f"rows {rows}, columns {columns} of {form.rows} x {form.width}{{}}", 1).label.format("")
     axis = Axis("blocks {}", len(found))
-    pvalue, statistic, detail = min(_largest(axis, found, flat, kind), _dispersion(axis, found, kind))
+    pvalue, _, statistic, detail = min(_largest(axis, found, flat, kind), _dispersion(axis, found, kind))
     if detail.startswith("blocks "):
         detail = f"{words}: {detail.partition(': ')[2]}"
     evidence.add(name, statistic, 2 * pvalue, detail)

@@ -27,7 +27,7 @@ class Result:
     passed
         Whether Holm's correction lets it stand.
     detail
-        Where it was found, such as the rows of a correlation.
+        What was found, in words; printed if the test rejects.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Summary:
     cdf: Floats  # of the distribution, at the edges
     sf: Floats
     lags: Floats  # correlations, from lag 0 on; empty of few elements
+    lag_error: float  # standard error of each
     rows: Floats  # correlation matrix of some rows; empty without a second axis
     blocks: Floats  # means and stds of blocks of rows and columns, of normal scores
     sample: Sample
@@ -115,7 +116,7 @@ class Report:
         for result in self.results:
             words = "passed" if result.passed else "REJECTED"
             text = f"{result.name:{width}}  {result.statistic:>12.6g}  {result.pvalue:>9.3g}  {words}"
-            lines.append(text + (f"  {result.detail}" if result.detail else ""))
+            lines.append(text + (f"  {result.detail}" if result.detail and not result.passed else ""))
         reasons: dict[str, list[str]] = {}
         for name, reason in self.skipped:
             reasons.setdefault(reason, []).append(name)
