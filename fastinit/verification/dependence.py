@@ -27,6 +27,8 @@ Matrix = NDArray[np.float32]
 RUN = 16  # elements that are taken side by side: a line of the cache
 MOST_AXES = 4  # whose lines are compared
 LEAST = 64  # elements of a line
+LEAST_LINES = 32  # for the tests of all of their cosines
+LEAST_PAIRS = 1 << 10  # of elements, whose products have a sum that is normal enough
 TASK = 256  # lines that a thread multiplies with all before them
 STEPS = 64  # of Lanczos' method: twice as many change s by less than 1e-3
 PLOTTED = 128  # lines of the picture
@@ -73,9 +75,10 @@ def _test_axis(
     some = _evenly(axis.size, effort.lines)
     long = _lines(array, k, some, min(along, max(LEAST, effort.elements // len(some))), null)
     matrix = np.eye(len(long), dtype=np.float32)
-    worst = [_farthest(long, some, threads, matrix)]
+    worst, beside = [_farthest(long, some, threads, matrix)], long
     if len(some) < axis.size:
-        worst.append(_copies(_lines(array, k, every, min(along, max(RUN, effort.copies // axis.size)), null)))
+        beside = _lines(array, k, every, min(along, max(RUN, effort.copies // axis.size)), null)
+        worst.append(_copies(beside))
         many = _evenly(axis.size, effort.many)
         if len(many) > len(some):
             worst.append(_farthest(_lines(array, k, many, min(along, effort.few), null), many, threads))
@@ -84,6 +87,7 @@ def _test_axis(
     what = "are equal up to sign and scale" if abs(r) > 1 - 1e-5 else f"have a correlation of {r:.3g}"
     detail = f"{axis.words(first, first)} and {second} {what}"
     evidence.add(f"pairs of {axis.name}", r, pairs * len(worst) * pvalue, detail)
+    _test_neighbours(beside, axis, evidence)
     _test_spectrum(matrix.astype(np.float64), long.shape[1], axis, evidence)
     return np.asarray(matrix[:PLOTTED, :PLOTTED], np.float64)
 
@@ -152,6 +156,17 @@ def _copies(lines: Matrix) -> Pair:
     return min(found)
 
 
+def _test_neighbours(lines: Matrix, axis: Axis, evidence: Evidence) -> None:
+    """Test the mean of the cosines between each line and the next."""
+    r = np.einsum("ij,ij->i", lines[1:], lines[:-1])
+    if r.size * lines.shape[1] < LEAST_PAIRS:
+        evidence.skip(f"neighbours of {axis.name}", f"needs {LEAST_PAIRS} pairs of elements")
+        return
+    z = float(r.sum()) * math.sqrt(lines.shape[1] / r.size)
+    detail = f"{axis.name} have a correlation of {float(r.mean()):.3g} with the next ones"
+    evidence.add(f"neighbours of {axis.name}", z, pvalues.two_sided(z, 0.0), detail)
+
+
 def _test_spectrum(cosines: Floats, elements: int, axis: Axis, evidence: Evidence) -> None:
     """Test the sum of squared cosines, and the largest eigenvalue of their matrix.
 
@@ -160,6 +175,10 @@ def _test_spectrum(cosines: Floats, elements: int, axis: Axis, evidence: Evidenc
     Marchenko and Pastur (1967), with Tracy and Widom's (1996) at its upper edge, centred as Johnstone (2001) does.
     """
     lines, n = len(cosines), elements
+    if lines < LEAST_LINES:
+        for test in ("dependence", "spectrum"):
+            evidence.skip(f"{test} of {axis.name}", f"needs {LEAST_LINES} of them")
+        return
     pairs = lines * (lines - 1) / 2
     total = ((cosines**2).sum() - (np.diagonal(cosines) ** 2).sum()) / 2
     variance = pairs * 2 * (n - 1) / (n * n * (n + 2))
@@ -168,9 +187,6 @@ def _test_spectrum(cosines: Floats, elements: int, axis: Axis, evidence: Evidenc
     sense = "more" if z > 0 else "less"
     detail = f"{axis.name} depend on each other {sense} than independent ones: {float(total) / (pairs / n):.4g} times"
     evidence.add(f"dependence of {axis.name}", z, pvalues.two_sided(z, third / variance**1.5), detail)
-    if lines < LEAST:
-        evidence.skip(f"spectrum of {axis.name}", f"needs {LEAST} of them")
-        return
     most = _largest_eigenvalue(cosines)
     root = math.sqrt(n - 1) + math.sqrt(lines)
     s = (n * most - root**2) / (root * (1 / math.sqrt(n - 1) + 1 / math.sqrt(lines)) ** (1 / 3))

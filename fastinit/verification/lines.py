@@ -116,8 +116,8 @@ def _test_axis(axis: Axis, sums: Sums, kind: str, null: Null, evidence: Evidence
     if sums.count[-1] < LEAST and len(sums.count) > 2:  # what is left of a row
         sums = Sums(*(part[:-1] for part in sums))
     found = deviates(sums, kind, null)
-    if found is None or null.mass.max() > 0.25:
-        evidence.skip(name, f"needs {LEAST} elements of each, and values that differ")
+    if found is None or len(found) < 2 or null.mass.max() > 0.25:
+        evidence.skip(name, f"needs two, {LEAST} elements of each, and values that differ")
         return
     cells = np.unique(np.linspace(0, len(found), min(len(found), CELLS) + 1)[:-1].astype(np.intp))
     grouped = sums.grouped(cells)
@@ -200,7 +200,7 @@ def _sharpened(lines: Floats, begin: int, end: int, reach: int) -> tuple[int, in
     length = ends[None, :] - begins[:, None]
     size = abs(total[ends][None, :] - total[begins][:, None]) / np.sqrt(np.maximum(length, 1)) * (length > 0)
     row, column = np.unravel_index(int(size.argmax()), size.shape)
-    return int(begins[row]), int(ends[column])
+    return (int(begins[row]), int(ends[column])) if size[row, column] else (begin, end)
 
 
 def _period(axis: Axis, found: Floats, kind: str) -> Found:
