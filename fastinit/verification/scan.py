@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SLAB = 1 << 17  # elements that are worked on in the cache of a core
 MOST_SLABS = 64  # of a thread's task
 FINGERPRINTS = 1 << 16  # fingerprints that are kept of an array, about
+BESIDE = 16  # elements on either side of a slab that fingerprints need; a line of the cache, which vectors should not cross
 MODULO = 2  # the sums of columns are apart for the rows of each number modulo this
 
 
@@ -55,6 +56,13 @@ class _Memory(NamedTuple):
     places: NDArray[np.int64]
 
 
+def _aligned(size: int) -> NDArray[np.float32]:
+    """Return zeros that begin where a line of the cache does."""
+    memory = np.zeros(size + BESIDE, np.float32)
+    first = -memory.ctypes.data // memory.itemsize % BESIDE
+    return memory[first : first + size]
+
+
 class _Total:
     """Sums of whole numbers, which have no order: so that the verdict does not depend on threads."""
 
@@ -79,7 +87,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
 
     Each piece has pairs of its own: none has one element in another piece.
     """
-    from fastinit.kernels.accumulators import HALF, NEAR, narrow, structure, wide
+    from fastinit.kernels.accumulators import NEAR, narrow, structure, wide
 
     half, form = null.grid is None, geometry(pieces.shape)
     rarity = FINGERPRINTS / pieces.size
@@ -107,7 +115,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
     def slab(view: Array, start: int, begin: int, job: int, memory: _Memory) -> Any:
         """Look at up to a slab; return what was kept."""
         end = min(begin + SLAB, view.size)
-        from_, to = max(begin - HALF, 0), min(end + HALF, view.size)
+        from_, to = max(begin - BESIDE, 0), min(end + BESIDE, view.size)
         part = flat(view, from_, to)
         part = part.view() if part.flags.aligned else part.copy()
         part.flags.writeable = False  # as those of files are: Numba compiles the kernel once more for each kind
@@ -137,8 +145,8 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         first, last = (start + begin) // form.width, -(-(start + end) // form.width)
         room = min(SLAB, int(4 * rarity * SLAB) + 4096)
         memory = _Memory(
-            np.empty(min(end - begin, SLAB) + 2 * HALF, np.float32), np.zeros(len(bins.sum), np.int32), first,
-            np.zeros((last - first, form.chunks, 2)), np.zeros(columns.sum.shape, np.float32),
+            _aligned(min(end - begin, SLAB) + 2 * BESIDE), np.zeros(len(bins.sum), np.int32), first,
+            np.zeros((last - first, form.chunks, 2)), _aligned(columns.sum.size).reshape(columns.sum.shape),
             np.empty(room, np.uint64), np.empty(room, np.int64),
         )  # fmt: skip
         kept[k] = [slab(view, start, at, k, memory) for at in range(begin, end, SLAB)]
