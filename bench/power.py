@@ -2,8 +2,8 @@
 
 ``python -m bench.power`` plants every defect into right normal arrays of 2048 x 2048 and 8192 x 8192 elements, halves
 its size until `verify` passes it at the default alpha, and writes a table between the two markers of
-docs/guides/verification.md. A defect without a size is found or not. ``--side N`` takes other arrays; ``--defect TEXT``
-those of a name.
+the file that ``--page`` names, docs/guides/verification.md. A defect without a size is found or not. ``--side N`` takes
+other arrays, ``--defect TEXT`` the defects of a name.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Defect(NamedTuple):
     plant: Callable[[Array, float], Array]
     largest: float = 0.0
     unit: str = ""
+    most_side: int = 1 << 30  # of an array that it is planted into in reasonable time
 
 
 def _noise(x: Array, number: int = 1) -> Array:
@@ -99,11 +100,11 @@ def _spike(x: Array, strength: float) -> Array:
 
 
 def _some(x: Array, share: float) -> Array:
-    return np.random.default_rng(3).random(x.size, F).reshape(x.shape) < share
+    return np.asarray(np.random.default_rng(3).random(x.size, F).reshape(x.shape) < share)
 
 
 def _put(x: Array, share: float, value: float) -> Array:
-    return np.where(_some(x, share), F(value), x)
+    return np.asarray(np.where(_some(x, share), F(value), x))
 
 
 def _unit_rows(x: Array, _: float) -> Array:
@@ -235,8 +236,8 @@ DEFECTS: dict[str, Defect] = {
     "rows of unit norm": Defect(_unit_rows),
     "whole array standardised": Defect(_standardised),
     "stratified draws": Defect(_strata),
-    "orthogonal matrix": Defect(_orthogonal),
-    "low rank": Defect(_rank, 4.0, "rank"),
+    "orthogonal matrix": Defect(_orthogonal, most_side=2048),
+    "low rank": Defect(_rank, 4.0, "rank", most_side=2048),
     "a rank-one part": Defect(_spike, 0.5, "share of std"),
     "lag 1": Defect(_lag(1), 0.5, "correlation"),
     "lag 5": Defect(_lag(5), 0.5, "correlation"),
@@ -288,10 +289,10 @@ DEFECTS: dict[str, Defect] = {
 }
 
 
-def smallest(side: int, defect: Defect, level: str, seed: int = 0) -> tuple[float | None, str]:
-    """The smallest size that is rejected, None where none is, and by what."""
-    x = fi.array((side, side), fi.normal(), seed=seed, name="power")
-    size, found, by = defect.largest, None, ""
+def smallest(side: int, defect: Defect, level: str, start: float) -> tuple[float | None, str]:
+    """The smallest size that is rejected, from a large one on, None where none is, and by what."""
+    x = fi.array((side, side), fi.normal(), seed=0, name="power")
+    size, found, by = start, None, ""
     while True:
         report = fi.verify(defect.plant(x, size), fi.normal(), level=level)
         if report.passed:
@@ -315,9 +316,14 @@ def main() -> None:
     for name, defect in DEFECTS.items():
         if options.defect not in name:
             continue
-        began, cells, by = time.perf_counter(), [], ""
+        began, cells, by, start = time.perf_counter(), [], "", defect.largest
         for side in options.side:
-            size, by = smallest(side, defect, options.level)
+            if side > defect.most_side:
+                cells.append("")
+                continue
+            size, by = smallest(side, defect, options.level, start)
+            if size is not None and defect.unit != "rank":  # more elements show smaller ones
+                start = min(2 * size, defect.largest)
             cells.append("**missed**" if size is None else f"{size:.2g}" if defect.unit else "found")
         lines.append([name, defect.unit, *cells, by.partition(" (")[0]])
         print(f"{name}: {', '.join(cells)} {defect.unit}: {by} [{time.perf_counter() - began:.1f} s]", flush=True)

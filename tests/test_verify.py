@@ -22,11 +22,13 @@ from scipy import stats
 import fastinit as fi
 from fastinit.core.dtypes import dtype_of
 from fastinit.kernels import accumulators
-from fastinit.verification.checkpoints import shared_streams, verify_tensors
+from fastinit.verification.checkpoints import verify_tensors
+from fastinit.verification.evidence import Evidence
 from fastinit.verification.null_distribution import SIGMAS, null_of
 from fastinit.verification.pieces import flat
 from fastinit.verification.report import holm
-from fastinit.verification.tests import Evidence, _tails
+from fastinit.verification.streams import shared_streams
+from fastinit.verification.tests import _tails
 from fastinit.verification.verifier import verify
 from tests.helpers import DTYPE_NAMES
 

@@ -116,7 +116,9 @@ def test_pairs_lie_in_one_piece(lag: int) -> None:
         return part[:last] * part[lag : lag + last]
 
     results = {one.name: one.statistic for one in found(embedding("float64")).reports["x"].results}
-    assert results[f"lag {lag}"] == pytest.approx(statistic(np.concatenate([products(z[:3].ravel()), products(z[4:].ravel())])), abs=1e-3)
+    assert results[f"lag {lag}"] == pytest.approx(
+        statistic(np.concatenate([products(z[:3].ravel()), products(z[4:].ravel())])), abs=1e-3
+    )
     across = z[[*range(3), *range(4, 600)]].ravel()
     assert results[f"lag {lag}"] != pytest.approx(statistic(products(across)), abs=1e-3)
 

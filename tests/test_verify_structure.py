@@ -53,7 +53,9 @@ def check_size(shapes: list[tuple[int, ...]], arrays: int, first: int = 0, level
         made.update(result.name for result in report.results)
         low.update(result.name for result in report.results if result.pvalue < ALPHA)
     assert len(rejected) <= stats.binom.isf(1e-6, arrays, ALPHA), rejected
-    wrong = {name: (low[name], count) for name, count in made.items() if low[name] > stats.binom.isf(1e-6, count, ALPHA)}
+    wrong = {
+        name: (low[name], count) for name, count in made.items() if low[name] > stats.binom.isf(1e-6, count, ALPHA)
+    }
     assert not wrong
 
 
@@ -222,7 +224,9 @@ def test_what_is_wrong_is_said() -> None:
 # Null distributions
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (64,), (300, 200), (512, 256, 3, 3), (1 << 20, 8), (3, 1 << 20), (2, 3, 1 << 19)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3), (64,), (300, 200), (512, 256, 3, 3), (1 << 20, 8), (3, 1 << 20), (2, 3, 1 << 19)]
+)
 def test_the_matrix_has_every_element(shape: tuple[int, ...]) -> None:
     form = geometry(shape)
     assert form.rows * form.width >= form.size == math.prod(shape)
@@ -251,7 +255,11 @@ def test_deviates_are_standard_normal(init: fi.Initializer, count: int) -> None:
             chance = stats.norm.sf(limit)
             for tail in (np.count_nonzero(z > limit), np.count_nonzero(z < -limit)):
                 room = 1.25 if limit == 4 else 1.05
-                assert stats.binom.isf(1 - 1e-6, lines, chance / room) <= tail <= stats.binom.isf(1e-6, lines, chance * room)
+                assert (
+                    stats.binom.isf(1 - 1e-6, lines, chance / room)
+                    <= tail
+                    <= stats.binom.isf(1e-6, lines, chance * room)
+                )
 
 
 def test_the_largest_eigenvalue_is_lapack_s() -> None:

@@ -20,6 +20,7 @@ from fastinit.verification.report import Report, verdict_of
 from fastinit.verification.streams import Shared, shared_streams
 from fastinit.verification.verifier import as_array, check_level, check_rate, distribution_of, verify_pieces
 
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The verdict on several tensors: each one's report, and which of them have elements in common."""

@@ -1,8 +1,8 @@
 """Dependence between lines: between any two rows or columns, among many at once, and what it does to the spectrum.
 
-The scores of a line of n elements, as a vector, point into any direction equally. The cosine r of the angle of two lines
-then is such that r sqrt((n - 1) / (1 - r**2)) has Student's distribution with n - 1 degrees of freedom, and the cosines
-of many pairs are uncorrelated.
+The scores of a line of n elements, as a vector, point into any direction equally. The cosine r of the angle of two
+lines then is such that r sqrt((n - 1) / (1 - r**2)) has Student's distribution with n - 1 degrees of freedom, and the
+cosines of many pairs are uncorrelated.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _lines(array: Pieces, k: int, lines: NDArray[np.int64], elements: int, null:
     taken = array.take(shaped)
     scores = scores_of(np.ascontiguousarray(taken if k == 0 else taken.T), null)
     norms = np.sqrt(np.einsum("ij,ij->i", scores, scores, dtype=np.float32))[:, None]
-    return np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+    return np.asarray(np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0))
 
 
 Pair = tuple[float, float, int, int]  # p-value, cosine, and the two lines
@@ -118,7 +118,7 @@ def _pair(r: float, first: int, second: int, elements: int) -> Pair:
     """Return a pair of lines with its p-value."""
     freedom = elements - 1
     t = abs(r) * math.sqrt(freedom / max(1 - r * r, 1e-7))
-    return 2 * pvalues.student(t, freedom), min(max(r, -1.0), 1.0), *sorted((first, second))
+    return 2 * pvalues.student(t, freedom), min(max(r, -1.0), 1.0), min(first, second), max(first, second)
 
 
 def _evenly(size: int, most: int) -> NDArray[np.int64]:
@@ -171,8 +171,8 @@ def _test_spectrum(cosines: Floats, elements: int, axis: Axis, evidence: Evidenc
     """Test the sum of squared cosines, and the largest eigenvalue of their matrix.
 
     The squares have mean 1 / n and variance 2 (n - 1) / (n**2 (n + 2)), and any two are uncorrelated; those of three
-    lines have a third cumulant of some 4 / n**4. Their sum is the second moment of the eigenvalues, whose law is that of
-    Marchenko and Pastur (1967), with Tracy and Widom's (1996) at its upper edge, centred as Johnstone (2001) does.
+    lines have a third cumulant of some 4 / n**4. Their sum is the second moment of the eigenvalues, whose law is that
+    of Marchenko and Pastur (1967), with Tracy and Widom's (1996) at its upper edge, centred as Johnstone (2001) does.
     """
     lines, n = len(cosines), elements
     if lines < LEAST_LINES:

@@ -1,4 +1,4 @@
-"""Correlations at all lags and periods at all frequencies: spectra of scores and of their magnitudes, block by block."""
+"""Correlations at all lags, periods at all frequencies: spectra of scores and of their magnitudes, block by block."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ KINDS = ("lags", "lags of magnitudes")
 class Spectra:
     """Sums of the squared magnitudes of discrete Fourier transforms, divided by the length: of scores and of their |g|.
 
-    The inverse transform of the squares are the circular correlations at all lags. That at a lag k has the pairs of lags
-    k and n - k of a block of n: n pairs, so that the variance of their mean is 1 / n under the null hypothesis.
+    The inverse transform of the squares are the circular correlations at all lags. That at a lag k has the pairs of
+    lags k and n - k of a block of n: n pairs, so that the variance of their mean is 1 / n under the null hypothesis.
     """
 
     def __init__(self, size: int, null: Null, full: bool) -> None:
@@ -114,5 +114,3 @@ def _extreme_power(power: Floats, spectra: Spectra, what: str) -> tuple[float, f
     sense = "varies" if at == high else "hardly varies"
     detail = f"the mean of {what} {sense} with a period of {spectra.length / (at + 1):.4g} elements"
     return float(power[at] / spectra.blocks), float(min(1.0, 2 * len(power) * pvalue)), detail
-
-

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastinit.core.arrays import Floats
 from fastinit.verification import pvalues
@@ -26,28 +27,31 @@ GRID = 32  # rows of blocks of the picture
 KINDS = ("mean", "std")
 
 
+Places = NDArray[np.intp]
+
+
 class Sums(NamedTuple):
     """Sums of scores and of their squares, and how many they are."""
 
     one: Floats
     two: Floats
-    count: Floats
+    number: Floats  # of elements
 
-    def grouped(self, starts: Floats) -> Sums:
+    def grouped(self, starts: Places) -> Sums:
         """Return the sums of groups that begin at these numbers."""
         return Sums(*(np.add.reduceat(part, starts) for part in self))
 
 
 def deviates(sums: Sums, kind: str, null: Null) -> Floats | None:
     """Return normal deviates of means or of stds; None where lines are too short for them."""
-    least = float(sums.count.min())
+    least = float(sums.number.min())
     if kind == "mean":
-        return sums.one / np.sqrt(sums.count) if least >= LEAST else None
-    shape = sums.count / (null.fourth - 1) if null.fourth > 1 + 1e-6 else sums.count * 0
+        return sums.one / np.sqrt(sums.number) if least >= LEAST else None
+    shape = sums.number / (null.fourth - 1) if null.fourth > 1 + 1e-6 else sums.number * 0
     if float(shape.min()) < LEAST_SHAPE:
         return None
     part = 1 / (9 * shape)
-    return np.asarray((np.cbrt(sums.two / sums.count) - (1 - part)) / np.sqrt(part))
+    return np.asarray((np.cbrt(sums.two / sums.number) - (1 - part)) / np.sqrt(part))
 
 
 def test_lines(form: Geometry, rows: Floats, columns: Floats, null: Null, evidence: Evidence) -> Floats:
@@ -70,7 +74,7 @@ def test_lines(form: Geometry, rows: Floats, columns: Floats, null: Null, eviden
         _test_blocks(form, starts, blocks, kind, null, evidence)
         _test_plane(remainders, kind, null, evidence)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.stack([blocks.one / blocks.count, np.sqrt(blocks.two / blocks.count)])
+        return np.stack([blocks.one / blocks.number, np.sqrt(blocks.two / blocks.number)])
 
 
 def _of_chunks(form: Geometry, rows: Floats) -> Sums:
@@ -113,7 +117,7 @@ def _test_axis(axis: Axis, sums: Sums, kind: str, null: Null, evidence: Evidence
     neighbours, the largest power of a period. The least p-value counts, five times.
     """
     name = f"{kind}s of {axis.name}"
-    if sums.count[-1] < LEAST and len(sums.count) > 2:  # what is left of a row
+    if sums.number[-1] < LEAST and len(sums.number) > 2:  # what is left of a row
         sums = Sums(*(part[:-1] for part in sums))
     found = deviates(sums, kind, null)
     if found is None or len(found) < 2 or null.mass.max() > 0.25:
@@ -137,8 +141,9 @@ def _test_axis(axis: Axis, sums: Sums, kind: str, null: Null, evidence: Evidence
 Found = tuple[float, float, float, str]  # p-value, its place among equal ones, statistic, what is wrong in words
 
 
-def _amount(one: float, two: float, count: float, kind: str) -> str:
-    """Return a mean or a std in words."""
+def _amount(sums: Sums, some: slice, kind: str) -> str:
+    """Return the mean or the std of some lines in words."""
+    one, two, count = (float(part[some].sum()) for part in sums)
     if kind == "mean":
         return f"mean {one / count:+.3g} std"
     return f"std {math.sqrt(max(two / count, 0)):.4g} of the distribution's"
@@ -147,7 +152,7 @@ def _amount(one: float, two: float, count: float, kind: str) -> str:
 def _largest(axis: Axis, found: Floats, sums: Sums, kind: str) -> Found:
     """Return the line farthest out."""
     at = int(abs(found).argmax())
-    what = _amount(float(sums.one[at]), float(sums.two[at]), float(sums.count[at]), kind)
+    what = _amount(sums, slice(at, at + 1), kind)
     z = float(found[at])
     return pvalues.two_sided(z, 0.0) * len(found), -abs(z), z, f"{axis.words(at, at)}: {what}"
 
@@ -158,24 +163,26 @@ def _dispersion(axis: Axis, found: Floats, kind: str) -> Found:
     more = total > len(found)
     pvalue = 2 * (pvalues.chi_square if more else pvalues.chi_square_below)(total, len(found))
     ratio = math.sqrt(total / len(found))
-    return pvalue, 0.0, total / len(found), f"the {kind}s of {axis.name} vary {ratio:.3g} times as much as those of draws"
+    return (
+        pvalue,
+        0.0,
+        total / len(found),
+        f"the {kind}s of {axis.name} vary {ratio:.3g} times as much as those of draws",
+    )
 
 
 def _trend(axis: Axis, found: Floats, grouped: Sums, kind: str) -> Found:
     """Return the linear trend."""
     weights = np.arange(len(found)) - (len(found) - 1) / 2
     z = float((weights * found).sum() / math.sqrt((weights**2).sum()))
-    third = max(len(grouped.count) // 3, 1)
-    first, last = (
-        _amount(*(float(part[some].sum()) for part in grouped), kind)
-        for some in (slice(0, third), slice(-third, None))
-    )
+    third = max(len(grouped.number) // 3, 1)
+    first, last = (_amount(grouped, some, kind) for some in (slice(0, third), slice(-third, None)))
     sense = "rises" if z > 0 else "falls"
     detail = f"the {kind} {sense} along the {axis.name}: first third {first}, last third {last}"
     return pvalues.two_sided(z, 0.0), -abs(z), z, detail
 
 
-def _interval(axis: Axis, lines: Floats, found: Floats, cells: Floats, sums: Sums, kind: str) -> Found:
+def _interval(axis: Axis, lines: Floats, found: Floats, cells: Places, sums: Sums, kind: str) -> Found:
     """Return the neighbours whose sum is farthest out, of all runs of cells but the whole."""
     count = len(found)
     ends = np.concatenate([[0.0], np.cumsum(found)])
@@ -186,9 +193,9 @@ def _interval(axis: Axis, lines: Floats, found: Floats, cells: Floats, sums: Sum
         return 1.0, 0.0, 0.0, ""
     z = (ends[last] - ends[first]) / np.sqrt(last - first)
     at = int(abs(z).argmax())
-    bounds = [*cells.tolist(), len(sums.count)]
+    bounds = [*cells.tolist(), len(sums.number)]
     begin, end = _sharpened(lines, bounds[first[at]], bounds[last[at]], -(-len(lines) // count))
-    what = _amount(*(float(part[begin:end].sum()) for part in sums), kind)
+    what = _amount(sums, slice(begin, end), kind)
     most = float(z[at])
     return pvalues.two_sided(most, 0.0) * len(z), -abs(most), most, f"{axis.words(begin, end - 1)}: {what}"
 
@@ -216,14 +223,12 @@ def _period(axis: Axis, found: Floats, kind: str) -> Found:
     return len(power) * math.exp(-min(float(power[at]), 700.0)), 0.0, float(power[at]), detail
 
 
-def _test_blocks(
-    form: Geometry, starts: Floats, blocks: Sums, kind: str, null: Null, evidence: Evidence
-) -> None:
+def _test_blocks(form: Geometry, starts: Places, blocks: Sums, kind: str, null: Null, evidence: Evidence) -> None:
     """Test the blocks of rows and columns: the one farthest out, and how much they differ."""
     name = f"{kind}s of blocks"
-    some = blocks.count.ravel() >= max(LEAST, LEAST_SHAPE * (null.fourth - 1))
+    some = blocks.number.ravel() >= max(LEAST, LEAST_SHAPE * (null.fourth - 1))
     flat = Sums(*(part.ravel()[some] for part in blocks))
-    found = deviates(flat, kind, null) if some.sum() > 1 and min(blocks.count.shape) > 1 else None
+    found = deviates(flat, kind, null) if some.sum() > 1 and min(blocks.number.shape) > 1 else None
     if found is None or null.mass.max() > 0.25:
         evidence.skip(name, "needs rows and columns, and values that differ")
         return

@@ -73,7 +73,7 @@ def tracy_widom(s: float) -> float:
     from scipy.special import gammaincc
 
     if s > 2:
-        return math.exp(-2 / 3 * s**1.5) / (4 * math.sqrt(math.pi) * s**0.75)
+        return float(math.exp(-2 / 3 * s**1.5) / (4 * math.sqrt(math.pi) * s**0.75))
     return float(gammaincc(46.446, max(s + 9.84801, 0.0) / 0.186054))
 
 

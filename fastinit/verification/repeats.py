@@ -15,16 +15,16 @@ STEP = 1 << 12  # elements that are compared at first
 CLOSE = 1e-2  # scores that differ by less are called equal: a copy may have been rounded
 
 
-def test_repeats(
-    array: Pieces, null: Null, prints: Prints, evidence: Evidence
-) -> None:
+def test_repeats(array: Pieces, null: Null, prints: Prints, evidence: Evidence) -> None:
     """Test whether fingerprints occur twice."""
     from fastinit.kernels.accumulators import HALF, WINDOW
 
     if array.size <= WINDOW:
         evidence.skip("repeats", f"needs {WINDOW + 1} elements")
         return
-    chance = array.size**2 / 2 * (2 * null.twin_digits**2) ** HALF  # of pairs in any order; the middle one is a large one
+    chance = (
+        array.size**2 / 2 * (2 * null.twin_digits**2) ** HALF
+    )  # of pairs in any order; the middle one is a large one
     if chance > 1e-15:
         evidence.skip("repeats", "the distribution has too few values")
         return

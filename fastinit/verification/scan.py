@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 SLAB = 1 << 17  # elements that are worked on in the cache of a core
 MOST_SLABS = 64  # of a thread's task
 FINGERPRINTS = 1 << 16  # fingerprints that are kept of an array, about
-BESIDE = 16  # elements on either side of a slab that fingerprints need; a line of the cache, which vectors should not cross
+BESIDE = (
+    16  # elements on either side of a slab that fingerprints need; a line of the cache, which vectors should not cross
+)
 MODULO = 2  # the sums of columns are apart for the rows of each number modulo this
 
 
@@ -79,7 +81,7 @@ class _Total:
     @property
     def value(self) -> Floats:
         """Return the sums."""
-        return self.sum * self.unit
+        return np.asarray(self.sum * self.unit, np.float64)
 
 
 def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:

@@ -74,10 +74,10 @@ def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
     """Return the pairs of tensors that were made from equal or overlapping streams, or are correlated.
 
     Fingerprints are made of the magnitudes of 31 normal scores in units of 1 / 16 std, rounded down, and are the same
-    from either end: copies agree that have another mean, std, precision or signs, or are reversed, as long as no element
-    of a window sits at an edge. Some 1e5 of them are kept of a tensor, so that an overlap of less than 1e-3 of one may
-    be missed. Those of some columns of a matrix are compared too: with rows, of a transposed copy, and with columns, of
-    one whose columns are in another order.
+    from either end: copies agree that have another mean, std, precision or signs, or are reversed, as long as no
+    element of a window sits at an edge. Some 65,000 of them are kept of a tensor, so that an overlap of less than 1e-3
+    of one may be missed. Those of some columns of a matrix are compared too: with rows, of a transposed copy, and with
+    columns, of one whose columns are in another order.
 
     Besides, 4096 elements at the beginning and as many all over the tensor are compared one by one, if the tensors are
     equally large: a correlation of some 0.15 is seen. At the beginning they are also compared as those of one seed and

@@ -225,9 +225,7 @@ def _beyond(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence
         evidence.add(name, seen, pvalue, f"expected {expected:.4g}")
 
 
-def _extremes(
-    null: Null, distribution: Distribution, accumulated: Accumulated, size: int, evidence: Evidence
-) -> None:
+def _extremes(null: Null, distribution: Distribution, accumulated: Accumulated, size: int, evidence: Evidence) -> None:
     """Test the smallest and the largest element: whether they are nearer, or farther out, than those of draws."""
     for name, x, law, chances in (
         ("smallest", accumulated.extremes[0], distribution, null.cdf),
