@@ -205,7 +205,7 @@ def _one_row(x: Array, amount: float) -> Array:
 
 
 def _diagonal(x: Array, amount: float) -> Array:
-    return x + F(amount) * np.eye(*x.shape, dtype=F)
+    return np.asarray(x + F(amount) * np.eye(*x.shape, dtype=F))
 
 
 def _neighbours(x: Array, r: float) -> Array:
@@ -215,7 +215,7 @@ def _neighbours(x: Array, r: float) -> Array:
 
 
 def _centred(x: Array, part: float) -> Array:
-    return x - F(part) * x.mean(1, keepdims=True)
+    return np.asarray(x - F(part) * x.mean(1, keepdims=True))
 
 
 DEFECTS: dict[str, Defect] = {

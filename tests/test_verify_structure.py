@@ -114,6 +114,7 @@ BY = {
     "one element of 8 std": "largest",
     "last bit zero": "last bits",
     "added to the diagonal": "mean of the diagonal",
+    "blended with its transpose": "symmetry",
 }
 
 

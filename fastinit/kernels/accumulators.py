@@ -239,8 +239,8 @@ def structure(scores, first, last, place, width, chunk, rows, columns, far, prod
     ``place`` is the first one's, in the whole. ``rows`` has the sums of scores and of squares by row, from that of the
     first one on, and chunk; ``columns`` by the row's number modulo its length, and column. ``products`` has those of
     scores at the lags from 1 to ``NEAR``, and at the one that is ``far``, unless it is 0. Fingerprints are kept around
-    scores of a magnitude of ``least`` or more: the elements alone decide it, so that a copy keeps those of its original,
-    wherever it lies.
+    scores of a magnitude of ``least`` or more: the elements alone decide it, so that a copy keeps those of its
+    original, wherever it lies.
     """
     at, there, begun = first, place, place // width
     while at < last:

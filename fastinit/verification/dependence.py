@@ -30,6 +30,7 @@ LEAST = 64  # elements of a line
 LEAST_LINES = 32  # for the tests of all of their cosines
 LEAST_PAIRS = 1 << 10  # of elements, whose products have a sum that is normal enough
 TASK = 256  # lines that a thread multiplies with all before them
+SQUARE = 1024  # rows and columns that are compared with their transpose
 STEPS = 64  # of Lanczos' method: twice as many change s by less than 1e-3
 PLOTTED = 128  # lines of the picture
 
@@ -44,7 +45,7 @@ class Effort(NamedTuple):
     few: int  # of these elements, of one line
 
 
-FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0, 0), Effort(1 << 20, 256, 1 << 22, 2048, 256)
+FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0, 0), Effort(1 << 20, 256, 1 << 22, 2048, 512)
 
 
 def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidence: Evidence) -> Floats:
@@ -81,7 +82,8 @@ def _test_axis(
         worst.append(_copies(beside))
         many = _evenly(axis.size, effort.many)
         if len(many) > len(some):
-            worst.append(_farthest(_lines(array, k, many, min(along, effort.few), null), many, threads))
+            few = min(along, effort.few, max(LEAST, array.size >> 13))  # so that small arrays take little time
+            worst.append(_farthest(_lines(array, k, many, few, null), many, threads))
     pairs = axis.size * (axis.size - 1) // 2
     pvalue, r, first, second = min(worst)
     what = "are equal up to sign and scale" if abs(r) > 1 - 1e-5 else f"have a correlation of {r:.3g}"
@@ -223,9 +225,17 @@ def _largest_eigenvalue(matrix: Floats) -> float:
 
 
 def _test_diagonals(array: Pieces, null: Null, evidence: Evidence) -> None:
-    """Test the mean and the std of both diagonals."""
+    """Test the mean and the std of both diagonals, and the correlation with the transpose of a square."""
     count = min(array.shape)
     along = np.arange(count)
+    if array.shape[0] == array.shape[1] and count >= LEAST and null.mass.max() <= 0.25:
+        some = _evenly(count, SQUARE)
+        g = scores_of(array.take([some[:, None], some[None, :]]), null).astype(np.float64)
+        pairs = len(some) * (len(some) - 1) / 2
+        total = float((np.tril(g, -1) * g.T).sum())
+        detail = f"the matrix and its transpose have a correlation of {total / pairs:.3g}"
+        z = total / math.sqrt(pairs)
+        evidence.add("symmetry", z, pvalues.two_sided(z, 0.0), detail)
     for name, columns in (("diagonal", along), ("antidiagonal", array.shape[1] - 1 - along)):
         g = scores_of(array.take([along, columns]), null).astype(np.float64)
         sums = Sums(np.array([g.sum()]), np.array([(g**2).sum()]), np.array([float(count)]))
