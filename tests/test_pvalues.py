@@ -33,6 +33,7 @@ def scipy_two_sided(z: float, skewness: float) -> float:
 
 SCIPY: dict[str, Any] = {
     "kolmogorov": lambda distance, size: float(stats.kstwo.sf(distance, size)),
+    "chi_square_below": lambda statistic, freedom: float(stats.chi2.cdf(statistic, freedom)),
     "chi_square": lambda statistic, freedom: float(stats.chi2.sf(statistic, freedom)),
     "at_least": lambda seen, expected: float(stats.poisson.sf(seen - 1, expected)),
     "at_most": lambda seen, expected: float(stats.poisson.cdf(seen, expected)),
@@ -72,6 +73,7 @@ def test_the_other_pvalues() -> None:
     for freedom in (1, 7, 62, 1023):
         for statistic in (0.0, 0.5, 3.0, 60.0, 1100.0, 1e6):
             assert agree("chi_square", statistic, freedom), (statistic, freedom)
+            assert agree("chi_square_below", statistic, freedom), (statistic, freedom)
             assert agree("student", statistic, freedom), (statistic, freedom)
 
 
@@ -94,22 +96,34 @@ def test_reports_are_those_of_scipy_stats(init: fi.Initializer, dtype: str, monk
         assert [one.statistic for one in mine.results] == [one.statistic for one in theirs.results]
         for one, other in zip(mine.results, theirs.results, strict=True):
             assert abs(one.pvalue - other.pvalue) <= CLOSE, (one, other)
-    monkeypatch.setattr(pvalues, "chi_square", lambda statistic, freedom: 0.123)  # these are the ones that are used
-    assert 0.123 in [one.pvalue for one in verify(arrays[0], init).results]
+    for name in ("chi_square", "chi_square_below"):  # these are the ones that are used
+        monkeypatch.setattr(pvalues, name, lambda statistic, freedom: 0.123)
+    assert 0.246 in [one.pvalue for one in verify(arrays[0], init).results]
 
 
 @pytest.mark.parametrize("shape", [(300, 2000), (20, 30, 40), (128, 64)])
-def test_lines_are_those_of_numpy(shape: tuple[int, ...]) -> None:
+def test_pairs_are_those_of_numpy(shape: tuple[int, ...]) -> None:
     x = fi.array(shape, fi.normal(), seed=2, name="x", dtype="float64")
     found = {one.name: one.statistic for one in verify(x, fi.normal()).results}
-    for name, matrix in (("rows", x.reshape(shape[0], -1)), ("columns", x.reshape(-1, shape[-1]).T)):
-        rows, elements = (
-            np.linspace(0, length - 1, min(length, most)).astype(int)
-            for length, most in zip(matrix.shape, (128, 1024), strict=True)
-        )
-        scores = special.ndtri(special.ndtr(matrix[np.ix_(rows, elements)]))
-        r = abs(np.corrcoef(scores) - np.eye(len(rows))).max()
-        assert found[name] == pytest.approx(r, abs=CLOSE)
+    first, last = ("rows", "columns") if len(shape) == 2 else ("indices of axis 0", "indices of axis 2")
+    for name, lines in ((first, x.reshape(shape[0], -1)), (last, x.reshape(-1, shape[-1]).T)):
+        lines = lines / np.sqrt((lines**2).sum(axis=1, keepdims=True))
+        cosines = lines @ lines.T
+        if len(lines) <= 256:  # no line is left out
+            off = cosines - np.eye(len(lines))
+            assert abs(found[f"pairs of {name}"]) == pytest.approx(abs(off).max(), abs=1e-6)
+            n, pairs = lines.shape[1], len(lines) * (len(lines) - 1) / 2
+            if len(lines) < 32:
+                continue
+            z = ((off**2).sum() / 2 - pairs / n) / math.sqrt(pairs * 2 * (n - 1) / (n * n * (n + 2)))
+            assert found[f"dependence of {name}"] == pytest.approx(z, abs=1e-3)
+
+
+def test_tracy_and_widom() -> None:
+    """Quantiles of Tracy and Widom's distribution (beta = 1), of Bejan (2005): too large a P is allowed for."""
+    for chance, s in ((0.9, -2.7824), (0.5, -1.2687), (0.1, 0.4501), (0.05, 0.9793), (0.01, 2.0234), (0.001, 3.2724)):
+        assert pvalues.tracy_widom(s) == pytest.approx(chance, rel=0.25)
+        assert pvalues.tracy_widom(s) > 0.98 * chance
 
 
 def test_scipy_stats_is_not_imported_for_large_arrays() -> None:

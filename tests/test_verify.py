@@ -22,11 +22,13 @@ from scipy import stats
 import fastinit as fi
 from fastinit.core.dtypes import dtype_of
 from fastinit.kernels import cache as kernels
-from fastinit.verification.checkpoints import shared_streams, verify_tensors
+from fastinit.verification.checkpoints import verify_tensors
+from fastinit.verification.evidence import Evidence
 from fastinit.verification.null_distribution import SIGMAS, null_of
 from fastinit.verification.pieces import flat
 from fastinit.verification.report import holm
-from fastinit.verification.tests import Evidence, _tails
+from fastinit.verification.streams import shared_streams
+from fastinit.verification.tests import _tails
 from fastinit.verification.verifier import verify
 from tests.helpers import DTYPE_NAMES
 
@@ -232,18 +234,18 @@ def test_cut_tails_of_fewer_elements_are_rejected() -> None:
 
 def test_each_axis_is_looked_along() -> None:
     x = right(NORMAL, (64, 32, 48, 20))
-    lags = {3: "lag 1", 2: "lag 20", 1: "lag 960", 0: "lag 30720"}
+    lags = {3: "lag 1", 2: "lags", 1: "lag 960", 0: "neighbours of indices of axis 0"}
     for axis, name in lags.items():
         y = x.copy()
         moved, from_ = np.moveaxis(y, axis, 0), np.moveaxis(x, axis, 0)
         moved[1:] = (from_[1:] + np.float32(0.01) * from_[:-1]) / np.float32(math.sqrt(1.0001))
-        assert failed(verify(y, NORMAL)) == [name]
+        assert name in failed(verify(y, NORMAL))
     assert verify(x, NORMAL).passed
 
 
 def test_equal_lines_are_seen() -> None:
     x = right(NORMAL, (100, 120))
-    for axis, name in ((0, "rows"), (1, "columns")):
+    for axis, name in ((0, "pairs of rows"), (1, "pairs of columns")):
         y = x.copy()
         lines = np.moveaxis(y, axis, 0)
         lines[77] = np.float32(math.sqrt(0.19)) * lines[77] + np.float32(0.9) * lines[5]
@@ -260,7 +262,8 @@ def test_repeats_are_found_at_any_distance(dtype: str, shift: int) -> None:
     report = verify(y, NORMAL)
     assert "repeats" in failed(report)
     found = next(result for result in report.results if result.name == "repeats")
-    assert found.detail == f"elements from {50_000 + shift} on repeat those from 50000 on"
+    count = min(shift, 100)
+    assert found.detail == f"elements from {50_000 + shift} on repeat those from 50000 on, {count} of them"
     assert "repeats" not in failed(verify(x, NORMAL))
 
 
@@ -303,9 +306,10 @@ def test_the_counts_are_those_of_numpy() -> None:
         summary = report.summary
         assert summary is not None
         assert (summary.counts == np.histogram(z, summary.edges)[0]).all()
-        for lag in (1, 2, 3, 4, 8, 16, 32, 64, 1000):
-            assert summary.lags[f"lag {lag}"] == pytest.approx((z[:-lag] * z[lag:]).mean(), abs=2e-6)
         found = {result.name: result.statistic for result in report.results}
+        for lag in (1, 2, 3, 4):
+            expected = (z[:-lag] * z[lag:]).mean() * math.sqrt(z.size)
+            assert found[f"lag {lag}"] == pytest.approx(expected, abs=1e-2)
         for k, (name, mean, variance) in enumerate(
             [("mean", 0, 1), ("variance", 1, 2), ("skewness", 0, 15), ("kurtosis", 3, 96)], 1
         ):
@@ -492,6 +496,7 @@ def test_the_table() -> None:
         (np.zeros((3, 3)), fi.orthogonal(), {}, TypeError, "has no distribution"),
         (np.zeros(3), NORMAL, {"alpha": 0}, ValueError, r"alpha must be in \(0, 1\), got 0"),
         (np.zeros(3), NORMAL, {"alpha": 1.0}, ValueError, "alpha must be in"),
+        (np.zeros(3), NORMAL, {"level": "slow"}, ValueError, "level must be fast or full, got 'slow'"),
         (np.zeros(3), NORMAL, {"threads": 0}, ValueError, "threads"),
         (np.zeros(3), fi.he_normal(), {}, ValueError, "shape"),
         (np.zeros(3, np.float16), fi.normal(std=1e6), {}, ValueError, "float16 ends at"),
@@ -584,5 +589,5 @@ def test_names_cannot_forge_a_report(name: str) -> None:
 def test_the_pass_compiles_no_more_than_one_kernel_for_a_dtype() -> None:
     for dtype in DTYPE_NAMES:
         verify(right(fi.normal(), 4096, dtype), fi.normal())
-    titles = [label for label in kernels._ready if label.startswith("verification")]
-    assert sorted(titles) == ["verification of 16 bits", "verification of float32", "verification of float64"]
+    titles = {label.removeprefix("verification of ") for label in kernels._ready if label.startswith("verification")}
+    assert titles == {"16 bits", "float32", "float64", "structure"}

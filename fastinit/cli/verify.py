@@ -31,6 +31,9 @@ from fastinit.verification.regions import Region
 @click.option("--tensor", "glob", default="*", help="Only the tensors whose names match this glob.")
 @click.option("--alpha", type=float, default=1e-6, show_default=True, help="Family-wise error rate of all tests.")
 @click.option(
+    "--level", type=click.Choice(["fast", "full"]), default="full", show_default=True, help="How much is looked at."
+)
+@click.option(
     "--digest",
     "digests",
     multiple=True,
@@ -51,6 +54,7 @@ def command(
     manifest: Path | None,
     glob: str,
     alpha: float,
+    level: str,
     digests: tuple[Path, ...],
     allow_skipped: bool,
     as_json: bool,
@@ -97,6 +101,7 @@ def command(
         found = verify_tensors(
             {name: (arrays[name], one.init) for name, one in assigned.items()},
             alpha=alpha,
+            level=level,
             threads=threads,
             skipped=skipped,
             regions={name: one.regions for name, one in assigned.items()},

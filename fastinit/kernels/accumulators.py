@@ -1,7 +1,9 @@
-"""One pass over an array for `fastinit.verify`: counts, sums and fingerprints of a run of consecutive elements.
+"""The pass over an array for `fastinit.verify`: counts, sums and fingerprints of a run of consecutive elements.
 
-An element is seen as z, its distance from the distribution's mean in the distribution's standard deviations. Nothing
-here decides a value of an array, so sums may be reordered and the last bits are free.
+An element is seen as its normal score, the quantile of a standard normal at the element's probability: so every
+distribution has the tests of a normal. Of a normal the score is z, its distance from the mean in standard deviations;
+of others it is looked up in a table, by bin. Nothing here decides a value of an array, so sums may be reordered and the
+last bits are free. Entries take arrays and numbers alone.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -11,14 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, types  # type: ignore[attr-defined]
+from numba import types
 from numba.extending import register_jitable
 
-from fastinit.kernels.intrinsics import pointer, stack_array
-from fastinit.kernels.measures import KEY, NEAR, STEPS, TILE, WINDOW, Found, Grid
+from fastinit.kernels.intrinsics import stack_array
+from fastinit.kernels.measures import BLOCK, FARTHEST, GROUP, HALF, NEAR, STEPS, TILE
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2**64 over the golden ratio
-_ODD_WORD = np.uint32(0x9E3779B1)
 _FOLD = np.uint64(29)
 
 
@@ -26,216 +27,284 @@ _plain = register_jitable
 _sum = register_jitable(fastmath={"reassoc", "nsz", "contract"})  # lanes for partial sums
 
 
-@_sum
-def _powers(z, count):
-    """Return the sums of the first four powers."""
-    one = two = three = four = 0.0
-    for j in range(count):
-        v = np.float64(z[j])
-        w = v * v
-        one += v
-        two += w
-        three += w * v
-        four += w * w
-    return one, two, three, four
-
-
-@_sum
-def _product(x, y, start, count):
-    """Return the sum of x[j] y[start + j]."""
-    total = np.float32(0)
-    y = y[start:]
-    for j in range(count):
-        total += x[j] * y[j]
-    return np.float64(total)
+@_plain
+def _news(values, low, high):
+    """Return the number of values that are not in an interval, such as NaN, and that of zeros."""
+    inside = zeros = np.int32(0)
+    for j in range(values.size):
+        v = values[j]
+        inside += np.int32(v >= low) & np.int32(v <= high)
+        zeros += np.int32(v == 0)
+    return values.size - inside, zeros
 
 
 @_plain
-def _digits(z, q, room):
-    """Store the bytes of fingerprints: ``STEPS`` z, rounded down and clamped to a byte."""
-    for j in range(room):
-        t = z[j] * np.float32(STEPS)
-        t = t if t > np.float32(-128) else np.float32(-128)
-        t = t if t < np.float32(127) else np.float32(127)
-        q[j] = np.int8(np.int32(t + np.float32(128)) - 128)
-
-
-@_plain
-def _fingerprints(q, keys, count, room, base, limit, found, kept):
-    """Keep the fingerprints of the windows from each of ``count`` elements on, where their first bytes say so.
-
-    The elements alone decide which are kept, so that a copy keeps those of its original, wherever it lies.
-    """
-    count = min(count, room - WINDOW + 1)
-    for shift in range(KEY):
-        some = (count - shift + KEY - 1) // KEY
-        if some <= 0:
-            break
-        words = carray(pointer(np.int64(q.ctypes.data) + shift), some, np.uint32)
-        for j in range(some):
-            keys[j] = np.uint32(words[j] * _ODD_WORD)
-        for start in range(0, some, 64):
-            part, hits = keys[start : min(start + 64, some)], np.int64(0)
-            for j in range(part.size):  # from 0 on, or Numba allows for a negative place, and LLVM makes no vectors
-                hits += part[j] <= limit
-            if hits == 0:
-                continue
-            for j in range(part.size):
-                if part[j] <= limit and kept < found.fingerprints.size:
-                    at = KEY * (start + j) + shift
-                    value = np.uint64(0)
-                    for k in range(WINDOW):
-                        value = (value ^ np.uint64(np.uint8(q[at + k]))) * _ODD
-                        value ^= value >> _FOLD
-                    found.fingerprints[kept] = value
-                    found.places[kept] = base + at
-                    kept += 1
-    return kept
-
-
-@_plain
-def _summaries(z, q, keys, count, room, lags, base, limit, found, kept):
-    """Add up all that is the same for every dtype once a tile is made of z and digits; return the fingerprints kept."""
-    one, two, three, four = _powers(z, count)
-    found.sums[0] += one
-    found.sums[1] += two
-    found.sums[2] += three
-    found.sums[3] += four
-    for k in range(lags.size):
-        found.lagged[k] += _product(z, z, lags[k], max(0, min(count, room - lags[k])))
-    return _fingerprints(q, keys, count, room, base, limit, found, kept)
-
-
-@_plain
-def _measure(part, grid, z):
-    """Standardise a run of values, those that are not finite to 0; return the number of those."""
-    bad = np.int64(0)
-    for j in range(part.size):
-        x = np.float64(part[j])
-        good = abs(x) <= grid.most
-        x = x if good else grid.shift
-        bad += np.int64(not good)
-        z[j] = np.float32((x - grid.shift) * grid.inverse)
+def _clean(values, most, mean, clean):
+    """Copy values, the mean in place of those that are not finite; return the number of those."""
+    bad = np.int32(0)
+    for j in range(values.size):
+        good = abs(values[j]) <= most
+        clean[j] = values[j] if good else mean
+        bad += np.int32(not good)
     return bad
 
 
 @_plain
-def place(x, grid):
-    """Return the bin of a value; without branches, so that the loop over it runs in vectors."""
-    t = (np.float64(x) - grid.origin) * grid.scale
-    t = t if t > 0.0 else 0.0
-    return np.int32(t if t < grid.bins - 1.0 else grid.bins - 1.0)
+def _one_place(z, scale, offset, bins):
+    """Return the bin; without branches, so that a loop over it runs in vectors."""
+    t, last = z * scale + offset, np.float32(bins - 1)
+    t = t if t > np.float32(0) else np.float32(0)
+    return np.int32(t if t < last else last)
 
 
 @_plain
-def _count(part, grid, places, found):
-    """Put finite values into bins."""
-    for j in range(part.size):
-        places[j] = place(part[j], grid)
-    for j in range(part.size):
-        found.bins[np.uint64(places[j])] += 1
+def _standardise(values, shift, rest, inverse, scale, offset, bins, z, places):
+    """Store the distances from the mean in standard deviations, held inside, and the bins."""
+    most = np.float32(FARTHEST)
+    for j in range(values.size):
+        v = np.float32(((values[j] - shift) - rest) * inverse)
+        places[j] = _one_place(v, scale, offset, bins)
+        v = v if v < most else most
+        z[j] = v if v > -most else -most
+
+
+@_sum
+def _powers(z):
+    """Return the sums of z and of its square."""
+    one = two = 0.0
+    for j in range(z.size):
+        v = np.float64(z[j])
+        one += v
+        two += v * v
+    return one, two
 
 
 @_plain
-def _outside(part, low, high):
-    """Return the numbers of values below and above the bounds."""
-    below, above = np.int32(0), np.int32(0)
-    for j in range(part.size):
-        below += np.int32(part[j] < low)
-        above += np.int32(part[j] > high)
-    return below, above
+def _count(places, counts):
+    """Count the bins."""
+    for j in range(places.size):
+        counts[np.uint64(places[j])] += 1
 
 
-_scores, _digit_bytes = stack_array(types.float32, TILE + NEAR), stack_array(types.int8, TILE + NEAR)
-_keys, _places = stack_array(types.uint32, TILE // KEY), stack_array(types.int32, TILE)
+@_plain
+def _look_up(places, table, scores):
+    """Store the scores of bins."""
+    for j in range(places.size):
+        scores[j] = table[places[j]]
+
+
+_bins, _found = stack_array(types.int32, TILE), stack_array(types.float32, BLOCK)
 
 
 def wide(precision: str) -> Any:
     """Return the kernel that looks at a run of float32 or float64."""
-    finite_values = stack_array(getattr(types, precision), TILE)
+    clean_values = stack_array(getattr(types, precision), TILE)
 
-    def kernel(
-        part, count, shift, inverse, origin, scale, bins, most, low, high, lags, base, limit, counts, sums, lagged,
-        outside, bad, fingerprints, places,
-    ):  # fmt: skip
-        """Look at the first ``count`` elements; return the number of fingerprints kept."""
-        grid = Grid(shift, inverse, origin, scale, bins, most, low, high)
-        found = Found(counts, sums, lagged, outside, bad, fingerprints, places)
-        z, q, keys, bin_of, finite = _scores(), _digit_bytes(), _keys(), _places(), finite_values()
-        kept = 0
-        for start in range(0, count, TILE):
-            some = min(TILE, count - start)
-            room = min(some + NEAR, part.size - start)
-            source = part[start : start + some]
-            if _measure(part[start : start + room], grid, z):
-                good = 0
-                for j in range(some):
-                    if abs(np.float64(source[j])) <= grid.most:
-                        finite[good] = source[j]
-                        good += 1
-                found.bad[0] += some - good
-                source = finite[:good]
-            below, above = _outside(source, grid.low, grid.high)
-            found.outside[0] += below
-            found.outside[1] += above
-            _count(source, grid, bin_of, found)
-            _digits(z, q, room)
-            kept = _summaries(z, q, keys, some, room, lags, base + start, limit, found, kept)
-        return kept
+    def kernel(part, first, last, numbers, scale, offset, table, counts, whole, sums, extremes, scores):
+        """Store the scores of a run of float32 or float64, and count its elements from ``first`` to ``last``.
+
+        ``numbers``, in the dtype, are the mean, what is left of it, 1 / std, and the largest finite number. ``counts``
+        has the bins, ``whole`` the elements that are not finite and those that are zero, ``extremes`` the smallest and
+        largest finite value. ``sums`` has z and its square if there is a table; else they are the scores.
+        """
+        clean, places = clean_values(), _bins()
+        mean, rest, inverse, most = numbers[0], numbers[1], numbers[2], numbers[3]
+        for k in range(3):  # what lies before, the run itself, and what lies behind
+            begin, end = (0, first, last)[k], (first, last, part.size)[k]
+            for start in range(begin, end, TILE):
+                some = min(TILE, end - start)
+                source, z, at = part[start : start + some], scores[start : start + some], places[:some]
+                news, zeros = _news(source, extremes[0], extremes[1])
+                bad = 0
+                if news:  # rarely: a run of values inside of the extremes is finite
+                    here = clean[:some]
+                    bad = _clean(source, most, mean, here)
+                    _standardise(here, mean, rest, inverse, scale, offset, counts.size, z, at)
+                    if k == 1:
+                        for j in range(some):
+                            v = source[j]
+                            if abs(v) <= most:
+                                extremes[0], extremes[1] = min(extremes[0], v), max(extremes[1], v)
+                else:
+                    _standardise(source, mean, rest, inverse, scale, offset, counts.size, z, at)
+                if k == 1:
+                    _count(at, counts)
+                    whole[0] += bad
+                    whole[1] += zeros
+                    if bad:
+                        counts[_one_place(np.float32(-rest * inverse), scale, offset, counts.size)] -= bad  # the mean's
+                if table.size:
+                    if k == 1:
+                        one, two = _powers(z)
+                        sums[0] += one
+                        sums[1] += two
+                    _look_up(at, table, z)
+        return 0
 
     return kernel
 
 
-def narrow(part, count, values, lags, base, limit, counts, sums, lagged, outside, bad, fingerprints, places):
-    """Look at 16-bit patterns as `wide` does at values: their z are looked up, and each pattern is a bin."""
-    found = Found(counts, sums, lagged, outside, bad, fingerprints, places)
-    z, q, keys = _scores(), _digit_bytes(), _keys()
-    kept = 0
-    for start in range(0, count, TILE):
-        some = min(TILE, count - start)
-        room = min(some + NEAR, part.size - start)
-        source = part[start : start + room]
-        for j in range(room):
-            z[j] = values[source[j]]
-        for j in range(some):
-            found.bins[np.uint64(source[j])] += 1
-        _digits(z, q, room)
-        kept = _summaries(z, q, keys, some, room, lags, base + start, limit, found, kept)
-    return kept
-
-
-def wide_product(part, other, shift, inverse, origin, scale, bins, most, low, high):
-    """Return the sum of z z' over two runs of float32 or float64."""
-    grid = Grid(shift, inverse, origin, scale, bins, most, low, high)
-    x, y, total = _scores(), _scores(), 0.0
-    for start in range(0, other.size, TILE):
-        some = min(TILE, other.size - start)
-        _measure(part[start : start + some], grid, x)
-        _measure(other[start : start + some], grid, y)
-        total += _product(x, y, 0, some)
-    return total
-
-
-def narrow_product(part, other, values):
-    """Return the sum of z z' over two runs of 16-bit patterns."""
-    total = 0.0
-    for j in range(other.size):
-        total += np.float64(values[part[j]]) * np.float64(values[other[j]])
-    return total
+def narrow(part, first, last, table, counts, scores):
+    """Store the scores of a run of 16-bit patterns, and count the patterns from ``first`` to ``last``."""
+    for j in range(part.size):
+        scores[j] = table[part[j]]
+    for j in range(first, last):
+        counts[np.uint64(part[j])] += 1
+    return 0
 
 
 @_sum
-def _dot(x, y):
-    """Return the sum of x[j] y[j] in float64."""
-    total = 0.0
+def _line(g, sums, squares):
+    """Add scores and their squares to those of the columns; return their sums."""
+    one = two = np.float32(0)
+    for j in range(g.size):
+        v = g[j]
+        w = v * v
+        one += v
+        two += w
+        sums[j] += v
+        squares[j] += w
+    return one, two
+
+
+@_sum
+def _product(x, y):
+    """Return the sum of x[j] y[j]."""
+    total = np.float32(0)
     for j in range(x.size):
         total += x[j] * y[j]
     return total
 
 
-def products(lines, out):
-    """Store the sums of products of every line with every other: BLAS would wait for threads of its own."""
-    for i in range(lines.shape[0]):
-        for j in range(i + 1):
-            out[i, j] = out[j, i] = _dot(lines[i], lines[j])
+@_sum
+def _four_lags(x, y, total):
+    """Add the sums of products of x with y from its first, second, third and fourth element on."""
+    a = b = c = d = np.float32(0)
+    two, three, four = y[1:], y[2:], y[3:]
+    for j in range(x.size):
+        v = x[j]
+        a += v * y[j]
+        b += v * two[j]
+        c += v * three[j]
+        d += v * four[j]
+    total[0] += a
+    total[1] += b
+    total[2] += c
+    total[3] += d
+
+
+@_plain
+def _near_products(scores, first, last, products):
+    """Add the products of scores at the lags from 1 to NEAR, of those pairs that are there for all of them."""
+    for start in range(first, last, TILE):
+        stop = min(start + TILE, last)
+        _four_lags(scores[start:stop], scores[start + 1 : stop + NEAR], products)
+
+
+@_plain
+def _digit(score):
+    """Return a score's magnitude in steps."""
+    return np.uint64(min(abs(score) * np.float32(STEPS), np.float32(255)))
+
+
+@_plain
+def _fingerprint(scores, at):
+    """Return the same for the scores around a place in either direction, and whatever their signs."""
+    value = _digit(scores[at])
+    for k in range(1, HALF + 1):
+        left, right = _digit(scores[at - k]), _digit(scores[at + k])
+        value = (value ^ (min(left, right) << np.uint64(8)) ^ max(left, right)) * _ODD
+        value ^= value >> _FOLD
+    return value
+
+
+@_plain
+def _any(scores, least):
+    """Test whether there is a score of this magnitude."""
+    hits = np.int32(0)
+    for j in range(scores.size):
+        hits += np.int32(abs(scores[j]) >= least)
+    return hits > 0
+
+
+def structure(scores, first, last, place, width, chunk, rows, columns, far, products, least, fingerprints, places):
+    """Add up how scores from ``first`` to ``last`` lie in rows of ``width``; return the number of fingerprints kept.
+
+    ``place`` is the first one's, in the whole. ``rows`` has the sums of scores and of squares by row, from that of the
+    first one on, and chunk; ``columns`` by the row's number modulo its length, and column. ``products`` has those of
+    scores at the lags from 1 to ``NEAR``, and at the one that is ``far``, unless it is 0. Fingerprints are kept around
+    scores of a magnitude of ``least`` or more: the elements alone decide it, so that a copy keeps those of its
+    original, wherever it lies.
+    """
+    at, there, begun = first, place, place // width
+    while at < last:
+        row, column = there // width, there % width
+        part = column // chunk
+        some = min(last - at, width - column, (part + 1) * chunk - column)
+        modulo = row % columns.shape[0]
+        one, two = _line(
+            scores[at : at + some],
+            columns[modulo, 0, column : column + some],
+            columns[modulo, 1, column : column + some],
+        )
+        rows[row - begun, part, 0] += one
+        rows[row - begun, part, 1] += two
+        at += some
+        there += some
+    _near_products(scores, first, min(last, scores.size - NEAR), products)
+    if far:
+        end = min(last, scores.size - far)
+        for start in range(first, end, TILE):
+            stop = min(start + TILE, end)
+            products[NEAR] += _product(scores[start:stop], scores[start + far : stop + far])
+    kept = 0
+    end = min(last, scores.size - HALF)
+    for start in range(max(first, HALF), end, GROUP):
+        group = scores[start : min(start + GROUP, end)]
+        if _any(group, least):
+            for j in range(group.size):
+                if abs(group[j]) >= least and kept < fingerprints.size:
+                    fingerprints[kept] = _fingerprint(scores, start + j)
+                    places[kept] = place + start + j - first - HALF
+                    kept += 1
+    return kept
+
+
+@_sum
+def _add_four(total, lines, k, a, b, c, d):
+    """Add four numbers' products with the lines from k on."""
+    one, two, three, four = lines[k], lines[k + 1], lines[k + 2], lines[k + 3]
+    for j in range(total.size):
+        total[j] += a * one[j] + b * two[j] + c * three[j] + d * four[j]
+
+
+def cosines(lines, first, last, matrix, most, at, across):
+    """Multiply the lines from ``first`` to ``last`` with all before them: BLAS would wait for threads of its own.
+
+    The lines' length is a multiple of four. ``most`` and ``at`` have, for each line, the product of the largest
+    magnitude and with which one it is; ``matrix`` has all products, unless it is empty. ``across`` is room for
+    ``BLOCK`` lines.
+    """
+    found = _found()
+    for begin in range(0, last - 1, BLOCK):  # lines that stay in the cache, on their sides
+        end = min(begin + BLOCK, last)
+        for j in range(begin, end):
+            for k in range(lines.shape[1]):
+                across[k, j - begin] = lines[j, k]
+        for i in range(max(first, begin + 1), last):
+            line, here = lines[i], found[: min(end, i) - begin]
+            for j in range(here.size):
+                here[j] = 0
+            for k in range(0, line.size, 4):
+                _add_four(here, across, k, line[k], line[k + 1], line[k + 2], line[k + 3])
+            hits, least = np.int32(0), abs(most[i])
+            for j in range(here.size):
+                hits += np.int32(abs(here[j]) > least)
+            if matrix.size:
+                for j in range(here.size):
+                    matrix[i, begin + j] = matrix[begin + j, i] = here[j]
+            if hits:
+                for j in range(here.size):
+                    if abs(here[j]) > abs(most[i]):
+                        most[i], at[i] = here[j], begin + j
     return 0

@@ -3,73 +3,47 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
 
 from fastinit.kernels.cache import Kernel
 
 TILE = 2048  # elements that are worked on in the cache
-NEAR = 64  # lags up to this one are seen within the run; as many elements after it are needed
-WINDOW = 32  # elements that a fingerprint is made of
+NEAR = 4  # lags from 1 to this one are seen in every run
+BLOCK = 256  # lines whose products with another are formed at once
+GROUP = 256  # elements that are searched at once for the middles of fingerprints
+HALF = 15  # elements of a fingerprint on either side of the one in the middle
+WINDOW = 2 * HALF + 1
 STEPS = 16.0  # of a fingerprint's digit, to one standard deviation
-KEY = 4  # of them, those that decide whether it is kept: as bytes, one 32-bit word
-
-
-class Grid(NamedTuple):
-    """How values of 32 and 64 bits become z, and find their bin: ``(x - origin) * scale`` rounded down, held inside."""
-
-    shift: float
-    inverse: float
-    origin: float
-    scale: float
-    bins: int
-    most: float  # the largest finite value
-    low: Any  # the bounds, in the dtype
-    high: Any
-
-
-class Found(NamedTuple):
-    """The results of one run: arrays that the kernels add to."""
-
-    bins: Any  # int64: how many elements are in each
-    sums: Any  # z, z**2, z**3, z**4
-    lagged: Any  # z z' at each of the near lags
-    outside: Any  # how many finite values lie below and above the bounds
-    bad: Any  # how many are NaN or infinite
-    fingerprints: Any  # uint64
-    places: Any  # where in the array each begins
-
+FARTHEST = 64.0  # scores are held inside: what lies beyond is seen by the tests of the extremes
 
 _MODULE = "fastinit.kernels.accumulators"
-_FOUND = ("int64[:]", "float64[:]", "float64[:]", "int64[:]", "int64[:]", "uint64[:]", "int64[:]")  # `Found`
-_PLACE = ("int64[:]", "int64", "uint32")  # lags, the first element's number, the limit of fingerprints
-
-
-def _grid(precision: str) -> tuple[str, ...]:
-    """Return the types of `Grid`."""
-    return (*["float64"] * 4, "int64", "float64", precision, precision)
+_RUN = ("int64", "int64")  # first and last
 
 
 @cache
 def wide(precision: str) -> Kernel:
     """Return the kernel that looks at a run of float32 or float64."""
-    arguments = (f"{precision}[:]", "int64", *_grid(precision), *_PLACE, *_FOUND)
+    values = f"{precision}[:]"
+    found = ("int32[:]", "int64[:]", "float64[:]", values, "float32[:]")
+    arguments = (values, *_RUN, values, "float32", "float32", "float32[:]", *found)
     return Kernel(f"verification of {precision}", arguments, _MODULE, "wide", (precision,))
-
-
-@cache
-def wide_product(precision: str) -> Kernel:
-    """Return the kernel of a product of two such runs."""
-    arguments = (f"{precision}[:]", f"{precision}[:]", *_grid(precision))
-    return Kernel(f"lags of {precision}", arguments, _MODULE, "wide_product", result="float64")
 
 
 NARROW = Kernel(
     "verification of 16 bits",
-    ("uint16[:]", "int64", "float32[:]", *_PLACE, *_FOUND),
+    ("uint16[:]", *_RUN, "float32[:]", "int32[:]", "float32[:]"),
     _MODULE,
     "narrow",
 )
-NARROW_PRODUCT = Kernel(
-    "lags of 16 bits", ("uint16[:]", "uint16[:]", "float32[:]"), _MODULE, "narrow_product", result="float64"
+STRUCTURE = Kernel(
+    "verification of structure",
+    ("float32[:]", *_RUN, *["int64"] * 3, "float64[:, :, :]", "float32[:, :, :]", "int64", "float64[:]", "float32",
+     "uint64[:]", "int64[:]"),
+    _MODULE,
+    "structure",
+)  # fmt: skip
+COSINES = Kernel(
+    "products of lines",
+    ("float32[:, :]", *_RUN, "float32[:, :]", "float32[:]", "int64[:]", "float32[:, :]"),
+    _MODULE,
+    "cosines",
 )
-PRODUCTS = Kernel("correlations of lines", ("float64[:, :]", "float64[:, :]"), _MODULE, "products")

@@ -7,9 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastinit.core.arrays import Array
 from fastinit.core.text import QUOTED, printable, quoted
 from fastinit.distributions import Distribution
@@ -19,68 +16,9 @@ from fastinit.sampling.progress import Progress, reporter
 from fastinit.sampling.threads import thread_count
 from fastinit.verification.pieces import Pieces
 from fastinit.verification.regions import Region, parts_of
-from fastinit.verification.report import Report, Summary, verdict_of
-from fastinit.verification.verifier import as_array, check_rate, distribution_of, verify_pieces
-
-Fingerprints = NDArray[np.uint64]
-Places = NDArray[np.int64]
-
-
-class Shared(NamedTuple):
-    """Two tensors with elements in common, up to a scale: their first in each, and the fingerprints that agree."""
-
-    first: str
-    second: str
-    first_place: int
-    second_place: int
-    fingerprints: int
-
-
-def shared_streams(reports: Mapping[str, Report]) -> list[Shared]:
-    """Return the pairs of tensors that were made from equal or overlapping streams.
-
-    Fingerprints are made of distances from the mean in units of the distribution's std, rounded down: one stream
-    under another mean, std or precision still agrees where no element of a window sits at an edge; under another kind
-    of distribution it does not. Some 1e5 fingerprints are kept of a tensor, so that an overlap of less than 1e-4 of one
-    may be missed.
-
-    Examples
-    --------
-    >>> import fastinit as fi
-    >>> a = fi.array(5000, fi.normal(), seed=0, name="w")
-    >>> b = fi.array(9000, fi.normal(std=0.02), seed=0, name="w")
-    >>> reports = {"a": fi.verify(a, fi.normal()), "b": fi.verify(b, fi.normal(std=0.02))}
-    >>> [(found.first, found.second) for found in shared_streams(reports)]
-    [('a', 'b')]
-    """
-    summaries = {name: one.summary for name, one in reports.items() if one.summary and len(one.summary.fingerprints)}
-    names = list(summaries)
-    if len(names) < 2:
-        return []
-    every = np.sort(np.concatenate([one.fingerprints for one in summaries.values()]))
-    twice = np.unique(every[1:][every[1:] == every[:-1]])
-    if not twice.size:
-        return []
-    found = [_first_of(one, twice) for one in summaries.values()]
-    owner = np.repeat(np.arange(len(names)), [len(values) for values, _ in found])
-    values = np.concatenate([values for values, _ in found])
-    places = np.concatenate([places for _, places in found])
-    order = np.argsort(values, kind="stable")
-    equal = np.flatnonzero(values[order][1:] == values[order][:-1])
-    pairs: dict[tuple[int, int], list[int]] = {}
-    for at in equal.tolist():
-        pairs.setdefault((int(owner[order[at]]), int(owner[order[at + 1]])), []).append(at)
-    return [
-        Shared(names[a], names[b], int(places[order[same[0]]]), int(places[order[same[0] + 1]]), len(same))
-        for (a, b), same in sorted(pairs.items())
-    ]
-
-
-def _first_of(summary: Summary, wanted: Fingerprints) -> tuple[Fingerprints, Places]:
-    """Return those of a tensor's fingerprints that are wanted, sorted, each once and with its first place."""
-    mine = np.isin(summary.fingerprints, wanted)
-    values, first = np.unique(summary.fingerprints[mine], return_index=True)
-    return values, summary.places[mine][first]
+from fastinit.verification.report import Report, verdict_of
+from fastinit.verification.streams import Shared, shared_streams
+from fastinit.verification.verifier import as_array, check_level, check_rate, distribution_of, verify_pieces
 
 
 @dataclass(frozen=True)
@@ -119,10 +57,7 @@ class Checkpoint:
             )
         lines += [f"{names[name]:{width}}  skipped: {printable(reason)}" for name, reason in self.skipped.items()]
         for one in self.shared:
-            lines.append(
-                f"REJECTED: {names[one.first]} from element {one.first_place} on and {names[one.second]} from element "
-                f"{one.second_place} on are made of the same stream ({one.fingerprints} fingerprints agree)"
-            )
+            lines.append(f"REJECTED: {one.words(names[one.first], names[one.second])}")
         lines += [f"\n{names[name]}\n{report}" for name, report in self.reports.items() if report.rejected]
         return "\n".join(lines)
 
@@ -143,6 +78,7 @@ def verify_tensors(
     tensors: Mapping[str, tuple[Any, Initializer | Distribution]],
     *,
     alpha: float = 1e-6,
+    level: str = "full",
     threads: int | None = None,
     skipped: Mapping[str, str] | None = None,
     regions: Mapping[str, Sequence[Region]] | None = None,
@@ -158,6 +94,8 @@ def verify_tensors(
         as `orthogonal`'s, are skipped.
     alpha
         The family-wise error rate of all tests of all tensors; each tensor, and each region, gets an equal share of it.
+    level
+        As for `verify`.
     threads
         As for `fill`.
     skipped
@@ -192,7 +130,7 @@ def verify_tensors(
     >>> found.passed, [report.passed for report in found.reports.values()]
     (False, [True, True])
     """
-    rate, threads = check_rate(alpha), thread_count(threads)
+    rate, full, threads = check_rate(alpha), check_level(level), thread_count(threads)
     left = dict(skipped or {})
     parts: dict[str, _Job] = {}
     for name, (array, init) in tensors.items():
@@ -208,7 +146,7 @@ def verify_tensors(
     with reporter(progress, "verifying") as report:
         for name, (tensor, pieces, distribution) in parts.items():
             with _about(tensor):
-                reports[name] = verify_pieces(pieces, distribution, share, threads)
+                reports[name] = verify_pieces(pieces, distribution, share, threads, full)
             done += pieces.size * pieces.dtype.itemsize
             report(done, total)
     return Checkpoint(reports, shared_streams(reports), left, alpha, against)

@@ -12,10 +12,19 @@ from fastinit.core.arrays import Array, Floats
 from fastinit.distributions import Constant, Distribution
 
 if TYPE_CHECKING:
-    from fastinit.kernels.measures import Grid
+    from numpy.typing import NDArray
 
-SIGMAS = (4.0, 5.0, 5.5, 6.0, 6.5)
+SIGMAS = (4.0, 4.25, 4.5, 4.75, 5.0, 5.5, 6.0, 6.5)
 BINS = 4096  # of 32 and 64-bit values; every pattern of a 16-bit type has its own
+
+
+class Grid(NamedTuple):
+    """How values of 32 and 64 bits become z, and find their bin: ``z * scale + offset`` rounded down, held inside."""
+
+    numbers: Array  # in the dtype: the mean, what its rounding has left, 1 / std, and the largest finite number
+    scale: Any  # float32, and so is z
+    offset: Any
+    bins: int
 
 
 class Null(NamedTuple):
@@ -25,9 +34,14 @@ class Null(NamedTuple):
     cdf: Floats  # at the edges, and the rest of the probability; each precise where it is small
     sf: Floats
     mass: Floats
+    z: Floats  # in the middle of each bin
     moments: Floats  # E z**k for k in 0 ... 12
-    grid: Grid  # 32 and 64 bits
-    values: Any  # 16 bits: z of each pattern
+    binned: Floats  # the same of z in the middle of the bins, for k in 0 ... 16
+    grid: Grid | None  # 32 and 64 bits
+    table: NDArray[np.float32]  # the normal score of each bin, or of each 16-bit pattern; empty where it is z itself
+    scores: Floats  # of each bin
+    fourth: float  # E g**4 of the scores, which have mean 0 and variance 1
+    magnitude: Floats  # mean, std, skewness and kurtosis of |g|
     bin_of: Any  # 16 bits: the bin of each pattern, -1 for those that are not finite
     beyond: dict[float, Any]  # bins beyond this number of sigma
     spacing: float  # of neighbouring floats, in units of std
@@ -35,6 +49,12 @@ class Null(NamedTuple):
     twin_digits: float
     low: float
     high: float
+
+    def least_of(self, share: float) -> float:
+        """Return the magnitude that about this share of the scores has, or passes."""
+        order = np.argsort(-abs(self.scores), kind="stable")
+        at = int(np.searchsorted(np.cumsum(self.mass[order]), share))
+        return float(abs(self.scores[order[min(at, order.size - 1)]])) if share < 1 else 0.0
 
 
 def _ordered(patterns: Any) -> Any:
@@ -51,11 +71,42 @@ def _first_of_bins(grid: Grid, dtype: np.dtype[Any]) -> Array:
     high = np.full(wanted.size, most, word)
     while (low < high).any():
         middle = (low >> 1) + (high >> 1) + (low & high & 1)
-        x = _ordered(middle).view(dtype).astype(np.float64)
-        there = np.clip((x - grid.origin) * grid.scale, 0, grid.bins - 1).astype(np.int64) >= wanted
+        z = standardised(_ordered(middle).view(dtype), grid)
+        there = np.clip(z * grid.scale + grid.offset, 0, grid.bins - 1).astype(np.int64) >= wanted
         high, low = np.where(there, middle, high), np.where(there, low, middle + 1)
     found: Array = _ordered(high).view(dtype)
     return found
+
+
+def standardised(x: Array, grid: Grid) -> NDArray[np.float32]:
+    """Return z of values of 32 and 64 bits, to the last bit as the pass over an array computes it."""
+    shift, rest, inverse, _ = grid.numbers
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(((x - shift) - rest) * inverse, np.float32)
+
+
+def scores_of(x: Array, null: Null) -> NDArray[np.float32]:
+    """Return the normal scores of values; 0 of those that are not finite."""
+    from fastinit.kernels.measures import FARTHEST
+
+    if null.grid is None:
+        return np.asarray(null.table[x.view(np.uint16)])
+    z = np.where(np.isfinite(x), standardised(x, null.grid), np.float32(0))
+    if not null.table.size:
+        return np.clip(z, -FARTHEST, FARTHEST)
+    with np.errstate(over="ignore"):
+        places = np.clip(z * null.grid.scale + null.grid.offset, 0, null.grid.bins - 1)
+    return np.asarray(null.table[places.astype(np.int64)])
+
+
+def _normal_scores(cdf: Floats, sf: Floats, mass: Floats) -> Floats:
+    """Return the scores of bins: normal quantiles of the middles of their probabilities, with mean 0, variance 1."""
+    from scipy.special import ndtri
+
+    chances, rest = ((side[:-1] + side[1:]) / 2 for side in (cdf, sf))
+    g = np.clip(np.where(chances < 0.5, ndtri(chances), -ndtri(rest)), -9, 9)
+    g -= (mass * g).sum()
+    return np.asarray(g / math.sqrt((mass * g * g).sum()))
 
 
 def patterns(dtype: np.dtype[Any]) -> Floats:
@@ -73,13 +124,14 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
     ValueError
         If the distribution does not fit the dtype.
     """
-    from fastinit.kernels.measures import STEPS, Grid
+    from fastinit.kernels.measures import STEPS
     from fastinit.sampling.lowering import lower
 
     if distribution.support[0] == distribution.support[1] or distribution.std == 0:
         return Constant(float(np.asarray(distribution.mean).astype(dtype)))
     lowered = lower(distribution, dtype)
     low, high = float(lowered.low), float(lowered.high)
+    grid: Grid | None = None
     if dtype.itemsize == 2:
         every = patterns(dtype)
         finite = np.isfinite(every)
@@ -97,10 +149,11 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
                 min(low, float(np.float32(distribution.support[0]))),
                 max(high, float(np.float32(distribution.support[1]))),
             )
-        bounds = dtype.type(low), dtype.type(high)
-        grid = Grid(
-            distribution.mean, 1 / distribution.std, start, BINS / (end - start), BINS, float(mine.max), *bounds
-        )
+        std, bins_of_std = distribution.std, BINS * distribution.std / (end - start)
+        shift = dtype.type(distribution.mean)
+        numbers = np.array([shift, distribution.mean - float(shift), 1 / std, mine.max], dtype)
+        offset = (distribution.mean - start) / std * bins_of_std
+        grid = Grid(numbers, np.float32(bins_of_std), np.float32(offset), BINS)
         first = _first_of_bins(grid, dtype)
         before = np.nextafter(first, dtype.type(-np.inf)).astype(np.float64)
         edges = np.concatenate([[-np.inf], before + (first.astype(np.float64) - before) / 2, [np.inf]])
@@ -117,16 +170,10 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
             return Constant(float(atoms[mass.argmax()]))
         z = np.where(inside, away / std, 0)
         moments = np.array([(mass * z**k).sum() for k in range(13)])
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = np.where(finite, (every - mean) / std, 0).astype(np.float32)
-        grid = Grid(mean, 1 / std, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
         beyond = {t: abs(atoms - distribution.mean) > t * distribution.std for t in SIGMAS}
-        digits = np.floor(np.clip(z * STEPS, -128, 127)).astype(np.int64) + 128
-        twin_digits = float((np.bincount(digits, mass) ** 2).sum())
         twins, spacing = float((mass**2).sum()), 0.0
     else:
         moments = distribution.standard_moments
-        values = None
         number, per_sigma = np.arange(BINS), BINS * distribution.std / (end - start)
         centre = (distribution.mean - start) / (end - start) * BINS
         below, above = ({t: round(centre + sign * t * per_sigma) for t in SIGMAS} for sign in (-1, 1))
@@ -134,8 +181,24 @@ def null_of(distribution: Distribution, dtype: np.dtype[Any]) -> Null | Constant
         wide, ulp = np.diff(edges[1:-1]), np.spacing(np.maximum(abs(first[:-1]), abs(first[1:]))).astype(np.float64)
         twins = float((mass[1:-1] ** 2 * np.minimum(1, ulp / wide)).sum())
         spacing = float(np.spacing(dtype.type(max(abs(start), abs(end))))) / distribution.std
-        steps = distribution.mean + np.arange(-127, 128) / STEPS * distribution.std
-        twin_digits = float((np.diff(distribution.cdf(steps), prepend=0, append=1) ** 2).sum())
+        inner = np.concatenate([edges[1:2], edges[1:-2] + wide / 2, edges[-2:-1]])
+        z = (inner - distribution.mean) / distribution.std
     if distribution.bounded:
         beyond = {}
-    return Null(edges, cdf, sf, mass, moments, grid, values, bin_of, beyond, spacing, twins, twin_digits, low, high)
+    scores = _normal_scores(cdf, sf, mass)
+    table, fourth = scores.astype(np.float32), float((mass * scores**4).sum())
+    if dtype.itemsize == 2:
+        table = np.where(finite, table[bin_of], np.float32(0))
+    elif abs(scores - z)[mass > 1e-9].max() < 1e-2:  # a normal, whose scores are z
+        table, fourth = np.empty(0, np.float32), 3.0
+    magnitude = abs(scores)
+    centred = magnitude - (mass * magnitude).sum()
+    width = math.sqrt((mass * centred**2).sum())
+    shape = [(mass * centred**k).sum() / width**k if width else 0.0 for k in (3, 4)]
+    digits = np.bincount(np.minimum(magnitude * STEPS, 255).astype(np.int64), mass)
+    binned = np.array([(mass * z**k).sum() for k in range(17)])
+    return Null(
+        edges, cdf, sf, mass, z, moments, binned, grid, table, scores, fourth,
+        np.array([(mass * magnitude).sum(), width, *shape]), bin_of, beyond, spacing, twins, float((digits**2).sum()),
+        low, high,
+    )  # fmt: skip

@@ -60,13 +60,18 @@ class Pieces:
         """Return the number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def starts(self) -> list[int]:
+        """Return the number of the first element of each, in C order."""
+        return _starts([view.size for view in self.views])
+
     def flat(self, begin: int, end: int) -> Array:
         """Return the elements [begin, end) in C order: a view if they lie next to each other in one piece."""
         if len(self.views) == 1:
             return flat(self.views[0], begin, end)
         parts = [
             flat(view, max(begin - start, 0), min(end - start, view.size))
-            for view, start in zip(self.views, _starts([view.size for view in self.views]), strict=True)
+            for view, start in zip(self.views, self.starts, strict=True)
             if begin < start + view.size and start < end
         ]
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self.dtype), *parts])

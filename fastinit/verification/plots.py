@@ -110,7 +110,10 @@ def _deviation(axes: Any, summary: Summary) -> None:
 def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
     """Draw panel four: correlations of rows; of an array without rows, those at the lags."""
     matrix = summary.rows
-    if len(matrix):
+    if len(matrix) or len(summary.lags) < 2:
+        if not len(matrix):
+            axes.set_axis_off()
+            return
         shown = matrix.copy()
         np.fill_diagonal(shown, np.nan)
         limit = float(np.nanmax(abs(shown)))
@@ -118,18 +121,24 @@ def _heat_map(figure: Any, axes: Any, report: Report, summary: Summary) -> None:
         figure.colorbar(image, ax=axes, label="correlation", fraction=0.046, pad=0.03)
         axes.set(title=f"Correlation of {len(matrix)} rows", xlabel="row of the sample", ylabel="row of the sample")
         return
-    names, values = list(summary.lags), list(summary.lags.values())
-    axes.axhspan(
-        -2.58 / math.sqrt(report.size),
-        2.58 / math.sqrt(report.size),
-        color=BAND,
-        label="99% of right arrays, at each lag",
-    )
-    axes.plot(range(len(names)), values, "o", color=INK, ms=4)
-    axes.set_xticks(range(len(names)), [name.removeprefix("lag ") for name in names])
-    axes.set(title="Correlation along the array", xlabel="lag (elements)", ylabel="correlation")
+    values = summary.lags[1:]
+    band = 2.58 * summary.lag_error
+    axes.axhspan(-band, band, color=BAND, label="99% of right arrays, at each lag")
+    axes.plot(np.arange(1, len(values) + 1), values, ".", color=INK, ms=2)
+    axes.set(title="Correlation along the array", xlabel="lag (elements)", ylabel="correlation", xscale="log")
     axes.set_ylim(axes.get_ylim()[0], 1.3 * axes.get_ylim()[1])
     axes.legend(frameon=False, loc="upper center")
+
+
+def _blocks(figure: Any, axes: Any, values: Floats, title: str, centre: float, label: str) -> None:
+    """Draw panels five and six: means and stds of blocks of rows and columns, in those of the distribution."""
+    limit = float(np.nanmax(abs(values - centre), initial=0)) or 1.0
+    image = axes.imshow(
+        values, cmap="RdBu_r", vmin=centre - limit, vmax=centre + limit, interpolation="nearest", aspect="auto"
+    )
+    figure.colorbar(image, ax=axes, label=label, fraction=0.046, pad=0.03)
+    rows, columns = values.shape
+    axes.set(title=title, xlabel=f"block of columns (of {columns})", ylabel=f"block of rows (of {rows})")
 
 
 def _four_digits(distribution: Distribution) -> str:
@@ -151,10 +160,11 @@ def _title(report: Report, name: str, tensors: int) -> str:
 
 
 def plot(report: Report, path: str | Path, *, name: str = "", tensors: int = 1) -> None:
-    """Write a report's picture: histogram, Q-Q plot, deviation of the distribution function, correlations.
+    """Write a report's picture: histogram, Q-Q plot, deviation of the distribution function, correlations, blocks.
 
     The bands are those of a right array, for each point of the Q-Q plot (the beta distribution of an order statistic)
-    and for the whole curve of the deviation (Kolmogorov-Smirnov); the latter is in units of 1 / sqrt(n).
+    and for the whole curve of the deviation (Kolmogorov-Smirnov); the latter is in units of 1 / sqrt(n). The blocks are
+    32 by 16 of the matrix that the array is seen as; their means and stds are those of normal scores.
 
     Parameters
     ----------
@@ -185,12 +195,15 @@ def plot(report: Report, path: str | Path, *, name: str = "", tensors: int = 1) 
     summary = report.summary
     if summary is None or not summary.counts.sum():
         raise ValueError(f"report must be of draws, got one of {report.size} elements of {report.distribution}")
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    grid = figure.subplots(2, 2)
+    figure = Figure(figsize=(15, 8), layout="constrained")
+    grid = figure.subplots(2, 3)
     _histogram(grid[0, 0], report, summary)
     _quantile_plot(grid[0, 1], report, summary)
     _deviation(grid[1, 0], summary)
     _heat_map(figure, grid[1, 1], report, summary)
+    means, stds = summary.blocks
+    _blocks(figure, grid[0, 2], means, "Means of blocks", 0.0, "mean (std from the expected one)")
+    _blocks(figure, grid[1, 2], stds, "Stds of blocks", 1.0, "std (of the distribution's)")
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(_title(report, name, tensors), fontsize=11)

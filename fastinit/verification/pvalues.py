@@ -23,6 +23,13 @@ def chi_square(statistic: float, freedom: int) -> float:
     return float(chdtrc(freedom, statistic))
 
 
+def chi_square_below(statistic: float, freedom: int) -> float:
+    """Return P of a statistic of Pearson's test, or a smaller one."""
+    from scipy.special import chdtr
+
+    return float(chdtr(freedom, statistic))
+
+
 def at_least(seen: int, expected: float) -> float:
     """Return P(X >= seen) of a Poisson number."""
     from scipy.special import pdtrc
@@ -56,6 +63,18 @@ def two_sided(z: float, skewness: float) -> float:
     shape = beta * beta
     x = max(beta * (z + beta), 0.0)  # of the gamma distribution that it is, shifted and scaled
     return float(2 * min(gammainc(shape, x), gammaincc(shape, x)))
+
+
+def tracy_widom(s: float) -> float:
+    """Return P beyond s of Tracy and Widom's distribution for real matrices (beta = 1), to some 10 %, or too much.
+
+    In the middle it is nearly a gamma distribution (Chiani 2014); above 2 its tail's first term is used.
+    """
+    from scipy.special import gammaincc
+
+    if s > 2:
+        return float(math.exp(-2 / 3 * s**1.5) / (4 * math.sqrt(math.pi) * s**0.75))
+    return float(gammaincc(46.446, max(s + 9.84801, 0.0) / 0.186054))
 
 
 def kolmogorov(distance: float, size: int) -> float:

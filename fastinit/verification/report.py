@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastinit.core.arrays import Floats
 from fastinit.distributions import Distribution
@@ -27,7 +27,7 @@ class Result:
     passed
         Whether Holm's correction lets it stand.
     detail
-        Where it was found, such as the rows of a correlation.
+        What was found, in words; printed if the test rejects.
     """
 
     name: str
@@ -35,6 +35,22 @@ class Result:
     pvalue: float
     passed: bool
     detail: str = ""
+
+
+class Prints(NamedTuple):
+    """Fingerprints, and where in the array each begins."""
+
+    numbers: NDArray[np.uint64]
+    places: NDArray[np.int64]
+
+
+class Sample(NamedTuple):
+    """What is kept of an array for comparisons with others: normal scores, and fingerprints."""
+
+    head: NDArray[np.float32]  # of the first elements
+    spread: NDArray[np.float32]  # of elements all over it
+    across: Prints  # in C order
+    down: Prints  # along some columns
 
 
 @dataclass(frozen=True)
@@ -45,10 +61,11 @@ class Summary:
     counts: NDArray[np.int64]
     cdf: Floats  # of the distribution, at the edges
     sf: Floats
-    lags: dict[str, float]  # correlations
+    lags: Floats  # correlations, from lag 0 on; empty of few elements
+    lag_error: float  # standard error of each
     rows: Floats  # correlation matrix of some rows; empty without a second axis
-    fingerprints: NDArray[np.uint64]
-    places: NDArray[np.int64]
+    blocks: Floats  # means and stds of blocks of rows and columns, of normal scores
+    sample: Sample
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,7 @@ class Report:
         for result in self.results:
             words = "passed" if result.passed else "REJECTED"
             text = f"{result.name:{width}}  {result.statistic:>12.6g}  {result.pvalue:>9.3g}  {words}"
-            lines.append(text + (f"  {result.detail}" if result.detail else ""))
+            lines.append(text + (f"  {result.detail}" if result.detail and not result.passed else ""))
         reasons: dict[str, list[str]] = {}
         for name, reason in self.skipped:
             reasons.setdefault(reason, []).append(name)

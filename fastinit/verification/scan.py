@@ -1,144 +1,194 @@
-"""Pass of `verify` over an array, or its pieces: tasks for threads, and the sum of their counts."""
+"""Pass of `verify` over an array, or its pieces, in C order: tasks for threads, and the sum of their counts."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastinit.core.arrays import Array, Floats
 from fastinit.sampling.threads import run
-from fastinit.verification.null_distribution import BINS, Null, patterns
+from fastinit.verification.geometry import Geometry, geometry
+from fastinit.verification.lags import UNIT, Spectra
+from fastinit.verification.null_distribution import Null, patterns
 from fastinit.verification.pieces import Pieces, flat
+from fastinit.verification.report import Prints
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NEAR_LAGS = (1, 2, 3, 4, 8, 16, 32, 64)
-FAR_LAGS = 4  # the most lags of the outer axes: each reads the array once more
-TASK = 1 << 19  # elements of a thread's task
-FINGERPRINTS = 1 << 17  # fingerprints that are kept of an array, about
+SLAB = 1 << 17  # elements that are worked on in the cache of a core
+MOST_SLABS = 64  # of a thread's task
+FINGERPRINTS = 1 << 16  # fingerprints that are kept of an array, about
+BESIDE = (
+    16  # elements on either side of a slab that fingerprints need; a line of the cache, which vectors should not cross
+)
+MODULO = 2  # the sums of columns are apart for the rows of each number modulo this
 
 
 class Accumulated(NamedTuple):
     """Counts and sums of the whole array."""
 
     counts: NDArray[np.int64]  # in the null hypothesis's bins
-    sums: Floats
-    lags: dict[str, tuple[int, float]]  # the pairs, and the sum over them
+    sums: Floats  # of z and its square
+    extremes: Floats
+    lags: dict[int, tuple[int, float]]  # the pairs, and the sum of products of scores
     outside: int
     bad: int
+    zeros: int
+    geometry: Geometry
+    rows: Floats  # sums of scores and of squares by row and chunk
+    columns: Floats  # by row modulo, and column
+    spectra: Spectra
+    prints: Prints
+    least: float  # the magnitude of a score that is the middle of a fingerprint
+
+
+class _Memory(NamedTuple):
+    """What a task writes to: fresh memory for each slab would take as long as the slab."""
+
+    scores: NDArray[np.float32]
+    counts: NDArray[np.int32]
+    first: int  # of the rows
+    rows: Floats
+    columns: NDArray[np.float32]
     fingerprints: NDArray[np.uint64]
     places: NDArray[np.int64]
 
 
-def _lags(shape: tuple[int, ...]) -> dict[str, int]:
-    """Return the lags by name: the near ones, and a step along each axis but the last."""
-    size = math.prod(shape)
-    found = {f"lag {lag}": lag for lag in NEAR_LAGS if lag < size}
-    for axis in range(len(shape) - 2, -1, -1):
-        lag = math.prod(shape[axis + 1 :])
-        if shape[axis] > 1 and lag not in found.values() and len(found) < len(NEAR_LAGS) + FAR_LAGS:
-            found[f"lag {lag}"] = lag
-    return found
+def _aligned(size: int) -> NDArray[np.float32]:
+    """Return zeros that begin where a line of the cache does."""
+    memory = np.zeros(size + BESIDE, np.float32)
+    first = -memory.ctypes.data // memory.itemsize % BESIDE
+    return memory[first : first + size]
 
 
-def scan(pieces: Pieces, null: Null, threads: int) -> Accumulated:
+class _Total:
+    """Sums of whole numbers, which have no order: so that the verdict does not depend on threads."""
+
+    def __init__(self, shape: tuple[int, ...], unit: float = 1.0) -> None:
+        self.sum, self.unit = np.zeros(shape, np.int64), unit
+        self.lock = threading.Lock()
+
+    def add(self, numbers: Array, first: int = 0) -> None:
+        """Add numbers, rounded to the unit, to those from ``first`` on."""
+        whole = numbers if numbers.dtype.kind == "i" else np.rint(numbers * (1 / self.unit)).astype(np.int64)
+        with self.lock:
+            self.sum[first : first + len(whole)] += whole
+
+    @property
+    def value(self) -> Floats:
+        """Return the sums."""
+        return np.asarray(self.sum * self.unit, np.float64)
+
+
+def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
     """Count and sum an array in one parallel pass, against the bins of the null hypothesis.
 
     Each piece has pairs of its own: none has one element in another piece.
     """
-    rarity = max(0, math.ceil(math.log2(pieces.size / FINGERPRINTS)))
-    found, start = [], 0
-    for view in pieces.views:
-        if view.size:
-            found.append(_scan(view, null, threads, rarity, start))
-        start += view.size
-    return found[0] if len(found) == 1 else _sum(found)
+    from fastinit.kernels.measures import NARROW, NEAR, STRUCTURE, wide
 
+    half, form = null.grid is None, geometry(pieces.shape)
+    rarity = FINGERPRINTS / pieces.size
+    least = null.least_of(rarity)
+    look, structure = (NARROW if half else wide(pieces.dtype.name)).ready(), STRUCTURE.ready()
+    far = form.width if form.width < SLAB else 0
+    lags = np.array([*range(1, NEAR + 1), far])
+    behind = np.array([NEAR] * NEAR + [far])  # a pair counts if this many elements follow its first
+    slabs = max(1, min(MOST_SLABS, pieces.size // (32 * SLAB)))
+    jobs = [
+        (view, start, begin)
+        for view, start in zip(pieces.views, pieces.starts, strict=True)
+        for begin in range(0, view.size, slabs * SLAB)
+    ]
+    spectra = Spectra(max(view.size for view in pieces.views), null, full)
+    bins = _Total((1 << 16 if half else null.mass.size,))
+    rows = _Total((form.rows, form.chunks, 2), 2.0**-20)
+    columns = _Total((min(MODULO, form.rows), 2, form.width), 2.0**-20)
+    power = _Total(spectra.shape, UNIT)
+    kept: list[Any] = [None] * len(jobs)
+    sums, whole = np.zeros((len(jobs), 2)), np.zeros((len(jobs), 2), np.int64)
+    pairs, products = np.zeros((len(jobs), len(lags)), np.int64), np.zeros((len(jobs), len(lags)))
+    extremes = np.empty((len(jobs), 2), pieces.dtype if not half else np.float64)
+    extremes[:] = math.inf, -math.inf
 
-def _sum(parts: Sequence[Accumulated]) -> Accumulated:
-    """Return the counts of several pieces, as those of one array."""
-    lags: dict[str, tuple[int, float]] = {}
-    for part in parts:
-        for name, (pairs, total) in part.lags.items():
-            before = lags.get(name, (0, 0.0))
-            lags[name] = before[0] + pairs, before[1] + total
+    def slab(view: Array, start: int, begin: int, job: int, memory: _Memory) -> Any:
+        """Look at up to a slab; return what was kept."""
+        end = min(begin + SLAB, view.size)
+        from_, to = max(begin - BESIDE, 0), min(end + BESIDE, view.size)
+        part = flat(view, from_, to)
+        part = part if part.flags.aligned else part.copy()
+        first, last, scores = begin - from_, end - from_, memory.scores[: to - from_]
+        if null.grid is None:
+            look(part.view(np.uint16), first, last, null.table, memory.counts, scores)
+        else:
+            numbers, scale, offset, _ = null.grid
+            look(
+                part, first, last, numbers, scale, offset, null.table, memory.counts, whole[job], sums[job],
+                extremes[job], scores,
+            )  # fmt: skip
+        place = start + begin
+        rows = memory.rows[place // form.width - memory.first :]
+        found = structure(
+            scores, first, last, place, form.width, form.chunk, rows, memory.columns, far, products[job], least,
+            memory.fingerprints, memory.places,
+        )  # fmt: skip
+        pairs[job] += np.maximum(np.minimum(last, scores.size - behind) - first, 0)
+        if spectra.wanted(place):
+            power.add(spectra.of(scores[first:last]))
+        return memory.fingerprints[:found].copy(), memory.places[:found].copy()
+
+    def task(k: int) -> int:
+        view, start, begin = jobs[k]
+        end = min(begin + slabs * SLAB, view.size)
+        first, last = (start + begin) // form.width, -(-(start + end) // form.width)
+        room = min(SLAB, int(4 * rarity * SLAB) + 4096)
+        memory = _Memory(
+            _aligned(min(end - begin, SLAB) + 2 * BESIDE), np.zeros(len(bins.sum), np.int32), first,
+            np.zeros((last - first, form.chunks, 2)), _aligned(columns.sum.size).reshape(columns.sum.shape),
+            np.empty(room, np.uint64), np.empty(room, np.int64),
+        )  # fmt: skip
+        kept[k] = [slab(view, start, at, k, memory) for at in range(begin, end, SLAB)]
+        bins.add(memory.counts)
+        rows.add(memory.rows, first)
+        columns.add(memory.columns)
+        return end - begin
+
+    run(task, len(jobs), threads)
+    counts, tally, seen = bins.sum, whole.sum(axis=0), [extremes[:, 0].min(), extremes[:, 1].max()]
+    if half:
+        atoms, known = patterns(pieces.dtype), null.bin_of >= 0
+        counts = np.zeros(null.mass.size, np.int64)
+        np.add.at(counts, null.bin_of[known], bins.sum[known])
+        tally = np.array([bins.sum[~known].sum(), bins.sum[known & (atoms == 0)].sum()])
+        there = atoms[known & (bins.sum > 0)]
+        seen = [there.min(initial=math.inf), there.max(initial=-math.inf)]
+        sums = np.array([[(counts * null.z).sum(), (counts * null.z**2).sum()]])
+    hashes, places = (np.concatenate(kind) for kind in zip(*(one for some in kept for one in some), strict=True))
     return Accumulated(
-        np.sum([part.counts for part in parts], axis=0),
-        np.sum([part.sums for part in parts], axis=0),
-        lags,
-        sum(part.outside for part in parts),
-        sum(part.bad for part in parts),
-        np.concatenate([part.fingerprints for part in parts]),
-        np.concatenate([part.places for part in parts]),
+        counts,
+        sums.sum(axis=0) if half or null.table.size else rows.value.sum(axis=(0, 1)),
+        np.array(seen, np.float64),
+        {lag: (int(pairs[:, k].sum()), float(products[:, k].sum())) for k, lag in enumerate(lags.tolist()) if lag},
+        _outside(pieces, null) if seen[0] < null.low or seen[1] > null.high else 0,
+        int(tally[0]),
+        int(tally[1]),
+        form,
+        rows.value,
+        columns.value,
+        spectra.with_power(power.value),
+        Prints(hashes, places),
+        float(least),
     )
 
 
-def _scan(array: Array, null: Null, threads: int, rarity: int, first: int) -> Accumulated:
-    """Count and sum one piece, whose elements are numbered from ``first`` on."""
-    from fastinit.kernels.measures import NARROW, NARROW_PRODUCT, NEAR, Found, wide, wide_product
-
-    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-    array = array.transpose(order)  # which axis comes first is nothing to the tests, but much to the memory
-    size, half = array.size, array.dtype.itemsize == 2
-    lags = _lags(array.shape)
-    near = {name: lag for name, lag in lags.items() if lag <= NEAR}
-    far = {name: lag for name, lag in lags.items() if lag > NEAR}
-    steps = np.array(list(near.values()), np.int64)
-    tasks = -(-size // TASK)
-    limit = np.uint32((1 << 32 >> rarity) - 1)
-    room = min(TASK, (4 * TASK >> rarity) + 4096)
-    bins, outside, bad = np.zeros(1 << 16 if half else BINS, np.int64), np.zeros(2, np.int64), np.zeros(1, np.int64)
-    sums, products = np.zeros((tasks, 4)), np.zeros((tasks, len(near) + len(far)))
-    kept_of: list[Any] = [None] * tasks
-    lock = threading.Lock()
-    precision = array.dtype.name
-    look = (NARROW if half else wide(precision)).ready()
-    product: Any = (NARROW_PRODUCT if half else wide_product(precision)).ready() if far else None
-    values: tuple[Any, ...] = (null.values,) if half else null.grid
-
-    def part(begin: int, end: int) -> Array:
-        piece = flat(array, begin, min(end, size))
-        piece = piece if piece.flags.aligned else piece.copy()
-        return piece.view(np.uint16) if half else piece
-
-    def count(begin: int, end: int, sums: Floats, products: Floats) -> tuple[Found, int]:
-        """Return the counts of a run, and the number of fingerprints kept of it."""
-        here, many = part(begin, end + NEAR), min(room, end - begin)
-        found = Found(
-            np.zeros_like(bins), sums, products, np.zeros_like(outside), np.zeros_like(bad),
-            np.empty(many, np.uint64), np.empty(many, np.int64),
-        )  # fmt: skip
-        kept = look(here, end - begin, *values, steps, first + begin, limit, *found)
-        for at, lag in enumerate(far.values(), len(near)):
-            there = part(begin + lag, end + lag) if begin + lag < size else here[:0]
-            products[at] = product(here, there, *values)
-        return found, kept
-
-    def task(k: int) -> int:
-        begin, end = k * TASK, min((k + 1) * TASK, size)
-        found, kept = count(begin, end, sums[k], products[k])
-        kept_of[k] = found.fingerprints[:kept].copy(), found.places[:kept].copy()
-        with lock:  # whole numbers, whose sum has no order
-            for total, one in ((bins, found.bins), (outside, found.outside), (bad, found.bad)):
-                total += one
-        return end - begin
-
-    run(task, tasks, threads)
-    if half:
-        known = null.bin_of >= 0
-        counts = np.zeros(null.mass.size, np.int64)
-        np.add.at(counts, null.bin_of[known], bins[known])
-        bad[0] = bins[~known].sum()
-        atoms = patterns(array.dtype)
-        outside[0] = bins[known & ((atoms < null.low) | (atoms > null.high))].sum()
-    else:
-        counts = bins
-    totals = products.sum(axis=0)
-    pairs = {name: (size - lag, float(totals[at])) for at, (name, lag) in enumerate({**near, **far}.items())}
-    hashes, places = (np.concatenate(kind) for kind in zip(*kept_of, strict=True))
-    return Accumulated(counts, sums.sum(axis=0), pairs, int(outside.sum()), int(bad[0]), hashes, places)
+def _outside(pieces: Pieces, null: Null) -> int:
+    """Return the number of finite elements outside the bounds: rarely called, since the extremes are known."""
+    total = 0
+    for begin in range(0, pieces.size, SLAB):
+        x = pieces.flat(begin, min(begin + SLAB, pieces.size)).astype(np.float64)
+        total += int(np.count_nonzero(np.isfinite(x) & ((x < null.low) | (x > null.high))))
+    return total

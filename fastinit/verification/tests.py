@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastinit.core.arrays import Array, Floats
+from fastinit.core.arrays import Array
 from fastinit.distributions import Constant, Distribution
 from fastinit.verification import pvalues
+from fastinit.verification.dependence import test_dependence
+from fastinit.verification.evidence import Evidence
+from fastinit.verification.lags import test_lags
+from fastinit.verification.lines import test_lines
 from fastinit.verification.null_distribution import BINS, Null
 from fastinit.verification.pieces import Pieces
-from fastinit.verification.report import Result, Summary
-from fastinit.verification.scan import TASK, Accumulated, scan
+from fastinit.verification.repeats import test_repeats
+from fastinit.verification.report import Summary
+from fastinit.verification.scan import SLAB, Accumulated, scan
+from fastinit.verification.streams import sample_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GROUPS = 1024  # of the chi-square test
 SAMPLE = 1 << 16  # elements that are looked at one by one
-LINES, ALONG = 128, 1024  # of the correlation matrices: rows, and elements of each
+LEAST_NORMAL = 1 << 12  # elements for tests that count on a sum being normal
 
 # A normal distribution stands in for that of a sum where the sum's own skewness or excess is below these: on the side
 # of the tail that a p-value of 1e-8 looks at it is then right within a factor of two
 MOST_SKEWNESS, MOST_EXCESS = 0.05, 0.01
 LEAST_EXPECTED = 16.0  # elements of a group of the chi-square test
-
-
-class Evidence:
-    """Tests that were made, in their order, and those that could not be."""
-
-    def __init__(self) -> None:
-        self.made: list[Result] = []
-        self.skipped: list[tuple[str, str]] = []
-
-    def add(self, name: str, statistic: float, pvalue: float, detail: str = "") -> None:
-        """Note a test that was made; a statistic of NaN comes from values that no distribution gives."""
-        pvalue = min(1.0, float(pvalue)) if not math.isnan(pvalue) else 0.0
-        self.made.append(Result(name, float(statistic), pvalue, True, detail))
-
-    def skip(self, name: str, reason: str) -> None:
-        """Note a test that cannot be made."""
-        self.skipped.append((name, reason))
 
 
 def all_equal(array: Pieces, distribution: Distribution, evidence: Evidence) -> None:
@@ -51,14 +41,16 @@ def all_equal(array: Pieces, distribution: Distribution, evidence: Evidence) -> 
 
     assert isinstance(distribution, Constant)
     value, wrong = lower_constant(distribution, array.dtype), 0
-    for begin in range(0, array.size, TASK):
-        wrong += int(np.count_nonzero(~(array.flat(begin, min(begin + TASK, array.size)) == value)))
+    for begin in range(0, array.size, SLAB):
+        wrong += int(np.count_nonzero(~(array.flat(begin, min(begin + SLAB, array.size)) == value)))
     evidence.add("equal", wrong, 0.0 if wrong else 1.0, f"{wrong} elements differ from {value}" if wrong else "")
 
 
-def look(array: Pieces, null: Null, distribution: Distribution, threads: int, evidence: Evidence) -> Summary:
+def look(
+    array: Pieces, null: Null, distribution: Distribution, threads: int, full: bool, evidence: Evidence
+) -> Summary:
     """Make all tests of an array of draws."""
-    accumulated = scan(array, null, threads)
+    accumulated = scan(array, null, threads, full)
     evidence.add("finite", accumulated.bad, 0.0 if accumulated.bad else 1.0)
     if not (math.isinf(null.low) and math.isinf(null.high)):
         evidence.add("bounds", accumulated.outside, 0.0 if accumulated.outside else 1.0)
@@ -66,31 +58,46 @@ def look(array: Pieces, null: Null, distribution: Distribution, threads: int, ev
     if size:
         _kolmogorov(array, null, distribution, accumulated, evidence)
         _chi_square(null, accumulated.counts, size, evidence)
+        _bins(null, accumulated.counts, size, evidence)
         _tails(null, accumulated.counts, size, evidence)
-        _moments(null, accumulated.sums, size, evidence)
+        _moments(null, accumulated, size, evidence)
         _beyond(null, accumulated.counts, size, evidence)
-        _correlations(null, accumulated, evidence)
-    rows = _lines(array, distribution, null, evidence)
+        _extremes(null, distribution, accumulated, size, evidence)
+        _zeros(null, accumulated.zeros, size, evidence)
+        _near_lags(null, accumulated, evidence)
+    blocks = test_lines(accumulated.geometry, accumulated.rows, accumulated.columns, null, evidence)
+    test_lags(accumulated.spectra, evidence)
+    cosines = test_dependence(array, null, full, threads, evidence)
     _grain(array, null, evidence)
-    _repeats(array.size, null, accumulated, evidence)
-    lags = {name: total / pairs for name, (pairs, total) in accumulated.lags.items()}
+    test_repeats(array, null, accumulated.prints, evidence)
     return Summary(
-        null.edges, accumulated.counts, null.cdf, null.sf, lags, rows, accumulated.fingerprints, accumulated.places
+        null.edges,
+        accumulated.counts,
+        null.cdf,
+        null.sf,
+        accumulated.spectra.correlations(0),
+        accumulated.spectra.error,
+        cosines,
+        blocks,
+        sample_of(array, null, accumulated.prints, accumulated.columns[:, 0].sum(axis=0), accumulated.least),
     )
 
 
-def _standard_error(
-    evidence: Evidence, name: str, total: float, size: int, mean: float, second: float, third: float
-) -> None:
-    """Make the z test of a sum of independent numbers of these moments about zero."""
+def _standard_error(evidence: Evidence, name: str, total: float, size: int, moments: Sequence[float]) -> None:
+    """Make the z test of a sum of independent numbers of these first four moments about zero.
+
+    Its distribution is taken for that of Pearson's type III, which has its skewness, and must nearly have its excess.
+    """
+    mean, second, third, fourth = moments
     variance = second - mean * mean
-    skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5 / math.sqrt(size)
-    if abs(skewness) > MOST_SKEWNESS:
-        needed = size * (skewness / MOST_SKEWNESS) ** 2
+    skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5
+    excess = (fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2 - 3
+    needed = max((skewness / MOST_SKEWNESS) ** 2, abs(excess - 1.5 * skewness**2) / MOST_EXCESS)
+    if size < needed:
         evidence.skip(name, f"needs {math.ceil(needed)} elements")
         return
     z = (total / size - mean) / math.sqrt(variance / size)
-    evidence.add(name, z, pvalues.two_sided(z, skewness))
+    evidence.add(name, z, pvalues.two_sided(z, skewness / math.sqrt(size)))
 
 
 def _kolmogorov(
@@ -98,7 +105,7 @@ def _kolmogorov(
 ) -> None:
     """Make the test of Kolmogorov and Smirnov: the largest distance between the distribution functions."""
     size = int(accumulated.counts.sum())
-    if null.values is None and array.size <= SAMPLE:
+    if null.grid is not None and array.size <= SAMPLE:
         x = np.sort(array.flat(0, array.size))
         x = x[np.isfinite(x)]
         exact = x.astype(np.float64)
@@ -111,7 +118,7 @@ def _kolmogorov(
     else:
         here = np.cumsum(accumulated.counts) / size
         distance = float(abs(here - null.cdf[1:]).max())
-        name = "exact" if null.values is not None else f"at {BINS - 1} edges"
+        name = "exact" if null.grid is None else f"at {BINS - 1} edges"
     evidence.add("Kolmogorov-Smirnov", distance, pvalues.kolmogorov(distance, size), name)
 
 
@@ -145,8 +152,27 @@ def _chi_square(null: Null, counts: NDArray[np.int64], size: int, evidence: Evid
         evidence.skip("chi-square", f"needs {round(8 * 4 * LEAST_EXPECTED)} elements, and values that differ")
         return
     expected, seen = np.add.reduceat(null.mass, starts) * size, np.add.reduceat(counts, starts)
-    statistic = float(((seen - expected) ** 2 / expected).sum())
-    evidence.add("chi-square", statistic, pvalues.chi_square(statistic, len(starts) - 1), f"{len(starts)} groups")
+    statistic, freedom = float(((seen - expected) ** 2 / expected).sum()), len(starts) - 1
+    pvalue = 2 * min(pvalues.chi_square(statistic, freedom), pvalues.chi_square_below(statistic, freedom))
+    detail = f"{len(starts)} groups" + (", closer to the distribution than draws are" if statistic < freedom else "")
+    evidence.add("chi-square", statistic, pvalue, detail)
+
+
+def _bins(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
+    """Test the bin farthest from what is expected of it: values that occur too often, or never."""
+    from scipy.special import bdtr, bdtrc
+
+    expected = null.mass * size
+    some = np.argsort(-((counts - expected) ** 2) / (expected + 1))[:64]  # the exact tails take their time
+    seen, mass = counts[some].astype(np.float64), null.mass[some]
+    with np.errstate(invalid="ignore"):
+        above = np.where(seen > 0, bdtrc(np.maximum(seen - 1, 0), size, mass), 1)
+        below = np.where(seen < size, bdtr(seen, size, mass), 1)
+    least = np.minimum(above, below)
+    at, pvalue = int(some[least.argmin()]), float(least.min())
+    low, high = null.edges[at], null.edges[at + 1]
+    detail = f"{counts[at]} from {low:.6g} to {high:.6g}, expected {null.mass[at] * size:.4g}"
+    evidence.add("bins", int(counts[at]), 2 * np.count_nonzero(null.mass) * pvalue, detail)
 
 
 def _tails(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
@@ -161,19 +187,33 @@ def _tails(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence)
         slow = width < 1e-6 * safe  # the difference would lose its digits: the logarithm hardly changes
         whole = (far - far * np.log(safe)) - (near - near * np.log(inner))
         weight = np.where(slow, -np.log(safe), whole / np.where(width > 0, width, 1))
-        mean, second, third = ((null.mass * weight**k).sum() for k in (1, 2, 3))
-        _standard_error(evidence, name, float((counts * weight).sum()), size, mean, second, third)
+        moments = [float((null.mass * weight**k).sum()) for k in (1, 2, 3, 4)]
+        _standard_error(evidence, name, float((counts * weight).sum()), size, moments)
 
 
-def _moments(null: Null, sums: Floats, size: int, evidence: Evidence) -> None:
-    """Make the tests of the moments: the means of the powers of z."""
-    for k, name in enumerate(("mean", "variance", "skewness", "kurtosis"), 1):
+def _moments(null: Null, accumulated: Accumulated, size: int, evidence: Evidence) -> None:
+    """Make the tests of the moments: the means of the powers of z; and that of mean and variance together."""
+    higher = [float((accumulated.counts * null.z**k).sum()) for k in (3, 4)]
+    found = []
+    for k, total in enumerate([*accumulated.sums.tolist(), *higher], 1):
+        name = ("mean", "variance", "skewness", "kurtosis")[k - 1]
+        moments = (null.moments if k < 3 else null.binned).tolist()
+        variance = moments[2 * k] - moments[k] ** 2
         if null.spacing > 2**-8:
             evidence.skip(name, "the distribution is hardly wider than the spacing of the dtype's values")
-        elif null.moments[2 * k] - null.moments[k] ** 2 < 1e-9:
+        elif variance < 1e-9:
             evidence.skip(name, "the distribution has two values alone")
         else:
-            _standard_error(evidence, name, sums[k - 1], size, *(null.moments[k * j] for j in (1, 2, 3)))
+            _standard_error(evidence, name, total, size, [moments[k * j] for j in (1, 2, 3, 4)])
+            found.append(float((total / size - moments[k]) / math.sqrt(variance / size)))
+    if len(found) < 4 or null.grid is None or size < LEAST_NORMAL:
+        evidence.skip("mean and variance", f"needs {LEAST_NORMAL} elements of 32 or 64 bits")
+        return
+    r = float(null.moments[3] / math.sqrt(null.moments[4] - 1))  # of a mean and a variance
+    square = (found[0] ** 2 - 2 * r * found[0] * found[1] + found[1] ** 2) / (1 - r * r)
+    pvalue = -math.expm1(-square / 2) if math.isfinite(square) else 1.0
+    detail = "closer to the distribution's than those of draws are" if square < 1 else ""
+    evidence.add("mean and variance", square, pvalue, detail)
 
 
 def _beyond(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
@@ -185,81 +225,51 @@ def _beyond(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence
         evidence.add(name, seen, pvalue, f"expected {expected:.4g}")
 
 
-def _correlations(null: Null, accumulated: Accumulated, evidence: Evidence) -> None:
-    """Make the tests of the lags: sums of products of z with a later one."""
-    excess, skewness = float(null.moments[4] ** 2), float(null.moments[3] ** 2)
-    for name, (pairs, total) in accumulated.lags.items():
-        if null.spacing > 2**-8:
-            evidence.skip(name, "the distribution is hardly wider than the spacing of the dtype's values")
+def _extremes(null: Null, distribution: Distribution, accumulated: Accumulated, size: int, evidence: Evidence) -> None:
+    """Test the smallest and the largest element: whether they are nearer, or farther out, than those of draws."""
+    for name, x, law, chances in (
+        ("smallest", accumulated.extremes[0], distribution, null.cdf),
+        ("largest", -accumulated.extremes[1], distribution.mirror, null.sf[::-1]),
+    ):
+        if null.grid is None:
+            at = int(np.searchsorted(null.edges, accumulated.extremes[0] if name == "smallest" else -x)) - 1
+            at = at if name == "smallest" else len(null.mass) - 1 - at
+            less, most = float(chances[at]), float(chances[at + 1])
+        else:
+            less = most = float(law.cdf(x))
+        inside = math.exp(size * math.log1p(-less)) if less < 1 else 0.0  # no element is smaller
+        outside = -math.expm1(size * math.log1p(-most)) if most < 1 else 1.0  # one is as small
+        away = abs(float(x if name == "smallest" else -x) - distribution.mean) / distribution.std
+        if distribution.bounded:  # that none is outside is a test by itself
+            outside, pvalue = 1.0, inside
+        else:
+            pvalue = 2 * min(inside, outside)
+        sense = "farther out" if outside < inside else "nearer"
+        evidence.add(name, away, pvalue, f"std from the mean, {sense} than that of most draws" if pvalue < 1e-3 else "")
+
+
+def _zeros(null: Null, zeros: int, size: int, evidence: Evidence) -> None:
+    """Test whether there are too many exact zeros; generators of 22 random bits or more may make some."""
+    if null.grid is None or null.spacing > 2**-20:
+        return
+    expected = size * 2.0**-22
+    evidence.add("zeros", zeros, pvalues.at_least(zeros, expected), f"at most {expected:.3g} expected")
+
+
+def _near_lags(null: Null, accumulated: Accumulated, evidence: Evidence) -> None:
+    """Make the tests of some lags: sums of products of scores."""
+    excess = null.fourth**2
+    for lag, (pairs, total) in accumulated.lags.items():
+        if not pairs:
+            continue
+        name = f"lag {lag}"
+        if null.mass.max() > 0.25:
+            evidence.skip(name, "the distribution has too few values")
         elif excess / pairs > MOST_EXCESS:
             evidence.skip(name, f"needs {math.ceil(excess / MOST_EXCESS)} pairs")
         else:
             z = total / math.sqrt(pairs)
-            evidence.add(name, z, pvalues.two_sided(z, skewness / math.sqrt(pairs)))
-
-
-def _lines(array: Pieces, distribution: Distribution, null: Null, evidence: Evidence) -> Floats:
-    """Test the largest correlation between rows, and between columns; return the matrix of some rows."""
-    matrix = np.zeros((0, 0))
-    for name in ("columns", "rows"):
-        if array.ndim < 2:
-            evidence.skip(name, "needs two axes")
-            continue
-        lines = array.shape[-1 if name == "columns" else 0]
-        along = array.size // lines
-        if lines < 2 or along < 64:
-            evidence.skip(name, "needs 2 of 64 elements")
-            continue
-        if null.mass.max() > 0.25:
-            evidence.skip(name, "the distribution has too few values")
-            continue
-        x = _some_lines(array, name == "columns", lines, along)
-        matrix = _matrix(x, distribution, null)
-        pairs = len(matrix) * (len(matrix) - 1) // 2
-        r = min(1.0, float(abs(np.tril(matrix, -1)).max()))
-        freedom = x.shape[1] - 2
-        t = r * math.sqrt(freedom / max(1 - r * r, 1e-300))
-        detail = f"{len(matrix)} {name}, {freedom + 2} elements each"
-        evidence.add(name, r, pairs * 2 * pvalues.student(t, freedom), detail)
-    return matrix
-
-
-def _some_lines(array: Pieces, columns: bool, lines: int, along: int) -> Array:
-    """Return some of the rows or columns, and of each the same elements, in the order that the memory prefers."""
-    some = np.linspace(0, lines - 1, min(lines, LINES)).astype(np.int64)
-    other = np.linspace(0, along - 1, min(along, ALONG)).astype(np.int64)
-    if columns:
-        places = np.unravel_index(other, array.shape[:-1])
-        return array.take([*(place[:, None] for place in places), some[None, :]]).T
-    places = np.unravel_index(other, array.shape[1:])
-    return array.take([some[:, None], *(place[None, :] for place in places)])
-
-
-def _matrix(x: Array, distribution: Distribution, null: Null) -> Floats:
-    """Return the correlations of lines, in normal scores."""
-    from scipy.special import ndtri
-
-    from fastinit.kernels.measures import PRODUCTS
-
-    real = np.ascontiguousarray(x, np.float64)
-    chances = np.clip(_middle(real, x.dtype, distribution, null), 1e-300, 1)
-    scores = np.clip(np.where(np.isfinite(real), ndtri(chances), 0), -9, 9)
-    scores -= scores.mean(axis=1, keepdims=True)
-    norms = np.sqrt((scores**2).sum(axis=1, keepdims=True))
-    unit = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
-    matrix = np.empty((len(unit), len(unit)))
-    PRODUCTS.ready()(unit, matrix)
-    return matrix
-
-
-def _middle(x: Floats, dtype: np.dtype[Any], distribution: Distribution, null: Null) -> Floats:
-    """Return the middle of the probabilities that were rounded to each value."""
-    if null.values is not None:
-        middle = np.full(1 << 16, 0.5)
-        known = null.bin_of >= 0
-        middle[known] = ((null.cdf[1:] + null.cdf[:-1]) / 2)[null.bin_of[known]]
-        return np.asarray(middle[x.astype(dtype).view(np.uint16)])
-    return distribution.cdf(x)
+            evidence.add(name, z, pvalues.two_sided(z, 0.0))
 
 
 def _sample(array: Pieces) -> Array:
@@ -274,7 +284,7 @@ def _sample(array: Pieces) -> Array:
 
 def _grain(array: Pieces, null: Null, evidence: Evidence) -> None:
     """Test whether values were made from too few random bits."""
-    if null.values is not None:
+    if null.grid is None:
         return  # every value has its bin in the other tests
     if array.size < 1 << 12:
         evidence.skip("grain", f"needs {1 << 12} elements")
@@ -293,25 +303,23 @@ def _grain(array: Pieces, null: Null, evidence: Evidence) -> None:
         expected = x.size * (x.size - 1) / 2 * (2.0**-23 + null.twins)
         detail = f"equal pairs, of 23 bits {expected:.4g}"
     evidence.add("grain", seen, pvalues.at_least(seen, expected), detail)
+    _low_bits(x, null, evidence)
 
 
-def _repeats(size: int, null: Null, accumulated: Accumulated, evidence: Evidence) -> None:
-    """Test whether fingerprints occur twice."""
-    from fastinit.kernels.measures import WINDOW
+def _low_bits(x: Array, null: Null, evidence: Evidence) -> None:
+    """Test whether some of the last bits are the same in all values, which lie much closer than the law changes.
 
-    if size <= WINDOW:
-        evidence.skip("repeats", f"needs {WINDOW + 1} elements")
+    More cannot be said of them: draws that are scaled by 0.02, nearly a ratio of small numbers, lie on a lattice. A
+    uniform's may have fewer bits, and bounds that leave zeros behind.
+    """
+    bits = min(8, int(math.log2(2.0**-12 / null.spacing))) if null.spacing else 0
+    density = null.mass[1:-1] / np.diff(null.edges[1:-1])
+    if bits < 1 or density.max() < 4 * density.min():
+        evidence.skip("last bits", "needs many values that lie close to each other, and no grid as a uniform's")
         return
-    chance = size * size / 2 * null.twin_digits**WINDOW
-    if chance > 1e-15:
-        evidence.skip("repeats", "the distribution has too few values")
-        return
-    fingerprints = np.sort(accumulated.fingerprints)
-    same = np.flatnonzero(fingerprints[1:] == fingerprints[:-1])
-    detail = ""
-    if same.size:
-        places = accumulated.places[np.argsort(accumulated.fingerprints, kind="stable")]  # slow, and rarely needed
-        first, second = np.sort([places[same], places[same + 1]], axis=0)
-        at = second.argmin()
-        detail = f"elements from {second[at]} on repeat those from {first[at]} on"
-    evidence.add("repeats", same.size, chance if same.size else 1.0, detail)
+    word = f"u{x.dtype.itemsize}"
+    both, either = (int(function.reduce(x.view(word))) for function in (np.bitwise_and, np.bitwise_or))
+    constant = [bit for bit in range(bits) if (both >> bit & 1) == (either >> bit & 1)]
+    pvalue = bits * 2.0 ** -min(x.size - 1, 1000) if constant else 1.0
+    detail = f"the same in all values: {', '.join(map(str, constant))}, counted from the last" if constant else ""
+    evidence.add("last bits", len(constant), pvalue, detail)

@@ -1,4 +1,4 @@
-"""`verify`: does an array follow its distribution? One parallel pass over it, then tests on the counts."""
+"""`verify`: does an array follow its distribution? One parallel pass over it, then tests on counts and sums."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from fastinit.distributions import Constant, Distribution
 from fastinit.initializers.base import Initializer
 from fastinit.sampling.threads import thread_count
 from fastinit.verification.blocks import in_blocks, mapped, outline
+from fastinit.verification.evidence import Evidence
 from fastinit.verification.null_distribution import Null, null_of
 from fastinit.verification.pieces import Pieces
 from fastinit.verification.report import Report, Summary, holm
-from fastinit.verification.tests import Evidence, all_equal, look
+from fastinit.verification.tests import all_equal, look
+
+LEVELS = ("fast", "full")
 
 
 def verify(
@@ -27,32 +30,42 @@ def verify(
     init_or_distribution: Initializer | Distribution,
     *,
     alpha: float = 1e-6,
+    level: str = "full",
     global_shape: Sequence[int] | None = None,
     threads: int | None = None,
 ) -> Report:
     """Test whether an array's elements are independent draws of a distribution, rounded to the array's dtype.
 
     Every test's null hypothesis has the rounding in it: the probability of a bin is that of the real numbers that round
-    into it, to nearest and then inside the distribution's bounds. For 16-bit types each value is a bin. The tests:
+    into it, to nearest and then inside the distribution's bounds. For 16-bit types each value is a bin. The structure
+    is tested on normal scores, the quantiles of a standard normal at the elements' probabilities. The tests:
 
     - *finite*, *bounds*: no NaN or infinity, nothing outside; neither has an error rate.
     - *Kolmogorov-Smirnov*: up to 2**16 elements, and always for 16 bits, the exact distance; else the largest one at
       the edges of 4096 bins, which is never more than the distance itself, so that p is never too small.
     - *chi-square*: up to 1024 groups of about equal probability, the outermost halved again and again, of 16 expected
-      elements or more.
+      elements or more; also for too small a statistic. *bins*: the count farthest from a binomial one.
     - *lower tail*, *upper tail*: the means of -log F(x) and -log(1 - F(x)), which weigh the tails like the statistic of
       Anderson and Darling (1954), averaged over each bin.
     - *mean*, *variance*, *skewness*, *kurtosis*: the means of z, z**2, z**3, z**4, for z = (x - mean) / std of the
-      distribution, in their own standard errors, from its moments. Their p-values, and those of the tails and of the
-      lags, are those of a Pearson type III distribution of equal skewness.
-    - *beyond 4*, 5, 5.5, 6, 6.5 *sigma*: the count of elements of a normal, as a Poisson number.
-    - *lag n*: the mean of z[i] z[i + n] in C order, for 1, 2, 3, 4, 8, ..., 64 and one step along each axis.
-    - *rows*, *columns*: the largest correlation between any two of up to 128 rows, 1024 elements of each, in normal
-      scores; the first axis by all others, and all others by the last.
+      distribution, in their own standard errors, from its moments. Their p-values, and those of the tails, are those of
+      a Pearson type III distribution of equal skewness. *mean and variance*: whether both are too good.
+    - *beyond 4* to 6.5 *sigma*: the count of elements of a normal, as a Poisson number. *smallest*, *largest*: the
+      extremes, by the distribution's power.
+    - *means* and *stds of rows*, *columns*, or of the lines along each axis, and of blocks: sums of scores, and the
+      cube roots of sums of squares (Wilson and Hilferty 1931), as normal deviates. Their spread, both ways, the
+      farthest, a trend, the farthest run of neighbours, and periods. *periods of means*, *of stds*: of both axes.
+    - *lag 1* to 4 and one row: the mean product of scores in C order. *lags*, *periods*: all correlations and powers of
+      blocks of 2**14 scores, by their Fourier transforms; and those of their magnitudes.
+    - *pairs* of lines: the largest cosine of all of some, and of equal ones among all; Student's distribution.
+      *dependence*: the sum of their squares, both ways. *spectrum*: the largest eigenvalue of their matrix (Tracy and
+      Widom 1996). *neighbours*: the mean cosine of each line and the next. *diagonal*: its mean and std.
     - *grain*: equal pairs among up to 2**16 elements (float32), which rejects values made from fewer than 23 random
       bits; or zeros at the end of the mantissa (float64), which rejects those made from 32 bits, or from float32.
-    - *repeats*: equal fingerprints of 32 consecutive elements, each rounded down to 1/16 std. Those kept, about 2**17
-      of the whole array, are chosen by their first elements alone, so that a copy is found at any distance.
+      *zeros*: exact ones. *last bits*: those of the significand that never change.
+    - *repeats*: equal fingerprints of 31 consecutive magnitudes of scores, each rounded down to 1/16, from either end.
+      Those kept, about 2**16 of the whole array, are chosen by the elements in their middles alone, so that a copy is
+      found at any distance.
 
     Parameters
     ----------
@@ -67,6 +80,9 @@ def verify(
     alpha
         The family-wise error rate in (0, 1): the probability that a right array fails any test is at most this (Holm
         1979).
+    level
+        ``"full"``, or ``"fast"``, which takes about half as long: lags, periods, pairs and spectra are looked for in
+        fewer elements.
     global_shape
         The shape of the whole tensor, where ``array`` is a shard of it: the initializer's fans come from it.
     threads
@@ -84,7 +100,7 @@ def verify(
         If the array is none, or has no dtype of the four; if the initializer's elements have no distribution of their
         own.
     ValueError
-        If alpha is not in (0, 1), or the distribution does not fit the dtype.
+        If alpha is not in (0, 1), there is no such level, or the distribution does not fit the dtype.
 
     Examples
     --------
@@ -95,14 +111,14 @@ def verify(
     >>> [result.name for result in fi.verify(1.03 * w, fi.he_normal()).results if not result.passed][:2]
     ['Kolmogorov-Smirnov', 'chi-square']
     """
-    rate, threads = check_rate(alpha), thread_count(threads)
+    rate, full, threads = check_rate(alpha), check_level(level), thread_count(threads)
     lazy = in_blocks(array)
     values = outline(array) if lazy else as_array(array)
     distribution = distribution_of(init_or_distribution, _whole(values.shape, global_shape))
     if lazy:  # computed after everything that can be refused
         _null(values, distribution)
         values = mapped(array)
-    return verify_pieces(Pieces((values,)), distribution, rate, threads)
+    return verify_pieces(Pieces((values,)), distribution, rate, threads, full)
 
 
 def check_rate(alpha: float) -> float:
@@ -113,7 +129,14 @@ def check_rate(alpha: float) -> float:
     return rate
 
 
-def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threads: int) -> Report:
+def check_level(level: str) -> bool:
+    """Return whether a level is "full", checked."""
+    if level not in LEVELS:
+        raise ValueError(f"level must be {' or '.join(LEVELS)}, got {quoted(level)}")
+    return level == "full"
+
+
+def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threads: int, full: bool) -> Report:
     """`verify` an array, or the pieces of one, at a rate and on a number of threads that are checked."""
     null = _null(values, distribution)
     evidence = Evidence()
@@ -123,7 +146,7 @@ def verify_pieces(values: Pieces, distribution: Distribution, rate: float, threa
     elif null is None or isinstance(null, Constant):
         all_equal(values, distribution if null is None else null, evidence)
     else:
-        summary = look(values, null, distribution, threads, evidence)
+        summary = look(values, null, distribution, threads, full, evidence)
     return _judged(evidence, rate, values, distribution, summary)
 
 

@@ -1,0 +1,24 @@
+"""The tests that were made of an array, and those that could not be."""
+
+from __future__ import annotations
+
+import math
+
+from fastinit.verification.report import Result
+
+
+class Evidence:
+    """Tests that were made, in their order, and those that could not be."""
+
+    def __init__(self) -> None:
+        self.made: list[Result] = []
+        self.skipped: list[tuple[str, str]] = []
+
+    def add(self, name: str, statistic: float, pvalue: float, detail: str = "") -> None:
+        """Note a test that was made; a statistic of NaN comes from values that no distribution gives."""
+        pvalue = min(1.0, float(pvalue)) if not math.isnan(pvalue) else 0.0
+        self.made.append(Result(name, float(statistic), pvalue, True, detail))
+
+    def skip(self, name: str, reason: str) -> None:
+        """Note a test that cannot be made."""
+        self.skipped.append((name, reason))
