@@ -8,6 +8,7 @@ is compiled anew, and what cannot be written is not kept.
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import importlib
 import importlib.util
@@ -93,11 +94,23 @@ def _from_disk(kernel: Kernel) -> Any:
 
 def _compiled(kernel: Kernel) -> Any:
     """Compile a kernel, and put it on disk."""
-    with announced(kernel.label):
+    with announced(kernel.label), _uncollected():
         compiler = importlib.import_module("fastinit.kernels.compiler")
         code = compiler.object_code(kernel.source(), kernel.arguments, kernel.result, kernel.symbol)
     keep(*kernel.identity(), code)
     return _callable(kernel, code)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let the garbage collector rest: it would look at a million objects of Numba's again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _callable(kernel: Kernel, code: bytes) -> Any:

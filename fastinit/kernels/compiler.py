@@ -8,7 +8,6 @@ them all. Here all of them are linked first, and what is left after inlining is 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -68,23 +67,17 @@ class _Codegen(codegen.JITCPUCodegen):
 
 @contextmanager
 def _bare() -> Iterator[Any]:
-    """Let Numba compile to `_Library`, without wrappers, while its lock is held; and without the garbage collector.
-
-    The collector would look at a million objects that live as long as Numba does, again and again.
-    """
+    """Let Numba compile to `_Library`, without wrappers, while its lock is held."""
     with global_compiler_lock:
-        context, collects = cpu_target.target_context, gc.isenabled()
+        context = cpu_target.target_context
         context.refresh()
         cpu_target.typing_context.refresh()
         before = context._internal_codegen
         context._internal_codegen = _Codegen("fastinit")
         context.create_cfunc_wrapper = lambda *_, **__: None
-        gc.disable()
         try:
             yield context
         finally:
-            if collects:
-                gc.enable()
             del context.create_cfunc_wrapper
             context._internal_codegen = before
 
