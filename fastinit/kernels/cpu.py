@@ -49,7 +49,7 @@ from fastinit.kernels.intrinsics import (
     widen,
     words_of,
 )
-from fastinit.kernels.layout import REDRAWN, ROOM
+from fastinit.kernels.layout import LOT, ROOM
 from fastinit.kernels.philox import HALF, LOW, philox
 from fastinit.kernels.processor import BLOCKS, TARGET
 from fastinit.kernels.stores import INLINE, carve, drain, pass_
@@ -280,17 +280,17 @@ def _propose_by_transform(transform, words):
     propose: Any = ROWS[transform.instance_class].propose
 
     def two_pairs(transform, words):
-        a, b = load_words(words), load_words(words + 4 * REDRAWN)
+        a, b = load_words(words), load_words(words + 4 * LOT)
         proposals, accepted = propose(transform, a, b)
         if movemask(accepted) != EVERY:  # seldom
-            a, b = load_words(words + 8 * REDRAWN), load_words(words + 12 * REDRAWN)
+            a, b = load_words(words + 8 * LOT), load_words(words + 12 * LOT)
             others, good = propose(transform, a, b)
             proposals, accepted = select(accepted, proposals, others), accepted | good
         return proposals, movemask(accepted)
 
     def one_pair(transform, words):
-        a = join(interleave(load_words(words), load_words(words + 4 * REDRAWN)))
-        b = join(interleave(load_words(words + 8 * REDRAWN), load_words(words + 12 * REDRAWN)))
+        a = join(interleave(load_words(words), load_words(words + 4 * LOT)))
+        b = join(interleave(load_words(words + 8 * LOT), load_words(words + 12 * LOT)))
         proposals, accepted = propose(transform, a, b)
         return proposals, movemask(accepted)
 
@@ -331,8 +331,8 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
                 todo[np.uint64(count + k)] = ROOM - 1 - at
             left_over = np.int64(0)
             tries = broadcast(np.uint64(attempt) << np.uint64(20))
-            for begin in range(0, count, REDRAWN):
-                some = min(REDRAWN, count - begin)
+            for begin in range(0, count, LOT):
+                some = min(LOT, count - begin)
                 for k in range(0, some, BLOCKS):
                     if lanes:
                         _number(scratch, lanes, begin + k, min(BLOCKS, some - k))
@@ -341,9 +341,9 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
                         blocks = widen(load_places(parts.todo + 2 * (begin + k))) + np.uint64(base)
                     c = _words(blocks, (blocks >> HALF) | tries, request)
                     store(parts.words + 4 * k, low_word(c[0]))
-                    store(parts.words + 4 * (k + REDRAWN), low_word(c[1]))
-                    store(parts.words + 4 * (k + 2 * REDRAWN), low_word(c[2]))
-                    store(parts.words + 4 * (k + 3 * REDRAWN), low_word(c[3]))
+                    store(parts.words + 4 * (k + LOT), low_word(c[1]))
+                    store(parts.words + 4 * (k + 2 * LOT), low_word(c[2]))
+                    store(parts.words + 4 * (k + 3 * LOT), low_word(c[3]))
                 for k in range(0, some, BLOCKS):
                     proposals, accepted = _propose(transform, parts.words + 4 * k)
                     scatter(span, parts.todo + 2 * (begin + k), parts.fresh, proposals)

@@ -12,8 +12,8 @@ SPAN = 4096  # consecutive elements that a tile holds in the cache, a multiple o
 TILE = 8 * SPAN  # elements of a tile whose rows are stored whole: the work that is done once a tile must not show
 ROWS_TILE = 4096  # of one that is made of rows; those that are packed fill half of it
 ROOM = max(2 * SPAN, ROWS_TILE) + GROUP + LINE  # of a tile at most: two spans, or rows, and what overshoots
-REDRAWN = 256  # elements that are redrawn at once
-SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 4 + 2) + ROWS_TILE * 16 + BLOCKS * 24 + REDRAWN * 16 + 4 * 8 + LINE
+LOT = 256  # elements that are redrawn at once
+SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 4 + 2) + ROWS_TILE * 16 + BLOCKS * 24 + LOT * 16 + 4 * 8 + LINE
 LISTED = 8  # blocks that are listed at once
 
 # How a tile goes to memory: a run of one row; rows that follow each other in memory, packed; rows wherever they are;

@@ -32,7 +32,7 @@ from fastinit.kernels.layout import (
     LINE,
     LISTED,
     PACKED,
-    REDRAWN,
+    LOT,
     ROOM,
     ROWS_TILE,
     SPAN,
@@ -54,7 +54,7 @@ class Parts(NamedTuple):
     blocks: Any  # int64: the blocks of the tile's rows
     firsts: Any  # int64: the index in the tensor of each row's first element
     places: Any  # int64: where in memory each column of the tile goes, relative to its row; or each row
-    words: Any  # uint32: the words of `REDRAWN` blocks, the first ones of all, the second ones, ...
+    words: Any  # uint32: the words of `LOT` blocks, the first ones of all, the second ones, ...
     fresh: Any  # the next proposals for some of ``todo``
     todo: Any  # uint16: places in a span that are out of bounds
     starts: Any  # int32: where in ``values`` each row of the tile begins
@@ -78,7 +78,7 @@ def carve(memory):
     firsts = blocks + ROOM * 4
     places = firsts + ROWS_TILE * 8
     words = places + ROWS_TILE * 8
-    fresh = words + REDRAWN * 16
+    fresh = words + LOT * 16
     todo = fresh + BLOCKS * 8
     starts = todo + ROOM * 4
     encoded = starts + ROOM * 4
