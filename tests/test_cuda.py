@@ -277,13 +277,12 @@ def test_a_kernel_is_kept_on_disk_and_a_broken_file_compiled_anew(
 ) -> None:
     """As on the CPU, by the same class. What asks the device, which is not there, is answered for it."""
     from numba import types
-    from numba.core import config
 
     from fastinit.kernels import cuda as kernels
 
     dispatcher, codegen = (importlib.import_module(f"numba.cuda.{name}") for name in ("dispatcher", "codegen"))
     device = SimpleNamespace(compute_capability=(9, 0))
-    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
     monkeypatch.setattr(codegen.devices, "get_context", lambda: SimpleNamespace(device=device))
     monkeypatch.setattr(codegen.runtime.runtime, "get_version", lambda: (12, 9))

@@ -50,7 +50,7 @@ from fastinit.kernels.intrinsics import (
     words_of,
 )
 from fastinit.kernels.layout import LOT, ROOM
-from fastinit.kernels.philox import HALF, LOW, philox
+from fastinit.kernels.philox import HALF, LOW, philox_written_out
 from fastinit.kernels.processor import BLOCKS, TARGET
 from fastinit.kernels.stores import INLINE, carve, drain, pass_
 from fastinit.kernels.transforms import ROWS, clamp
@@ -133,7 +133,7 @@ def _words(blocks, c1, request):
     """Return the four words of each of these blocks."""
     name, key = request.stream, request.key
     c2, c3 = words_of(broadcast(name & LOW)), words_of(broadcast(name >> HALF))
-    return philox(words_of(blocks), words_of(c1), c2, c3, key & LOW, key >> HALF)
+    return philox_written_out(words_of(blocks), words_of(c1), c2, c3, key & LOW, key >> HALF)
 
 
 @pass_

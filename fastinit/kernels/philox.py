@@ -38,12 +38,24 @@ def _two_rounds(c0, c1, c2, c3, k0, k1):
 def philox(c0, c1, c2, c3, k0, k1):
     """Return the block of counter (c0, c1, c2, c3) under the key (k0, k1): four words, in low halves of c0's type.
 
-    Only the low 32 bits of every argument and result count. On the CPU a word lives in a 64-bit lane because the
-    product that each round needs is 64 bits wide: one vector instruction multiplies the low halves and ignores the high
+    Counter and key are uint32 words, or words in uint64 lanes: a product takes the low halves of its factors, and a
+    word's upper half may hold anything. A low product kept whole in the lane differs from the word only in upper
     ones, so that nothing is masked between the rounds. On ARM, which multiplies no such lanes, and on a GPU words are
     uint32.
     """
-    # not a loop: LLVM would keep it in a large function, and move registers about between the rounds
+    for _ in range(10):
+        c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+        k0, k1 = and_(add(k0, WEYL_0), LOW), and_(add(k1, WEYL_1), LOW)
+    return c0, c1, c2, c3
+
+
+@register_jitable(forceinline=True)
+def philox_written_out(c0, c1, c2, c3, k0, k1):
+    """Return the same, for the CPU's kernels.
+
+    LLVM would keep the loop in a large function, and move registers about between the rounds. On a GPU it would keep
+    all keys in registers.
+    """
     c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
     c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
     c0, c1, c2, c3, k0, k1 = _two_rounds(c0, c1, c2, c3, k0, k1)
