@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import fastinit as fi
-from bench.report import ROOT, table
+from bench.report import ROOT, put, table
 from fastinit.core.dtypes import dtype_of
 
 BEGIN, END = "<!-- quality table -->", "<!-- /quality table -->"
@@ -143,11 +143,7 @@ def main() -> None:
     text = table(["library", "initializer", *DTYPES], list(rows(options.size)))
     print(f"{options.size} x {options.size} elements, 2^{math.log2(options.size**2):g}")
     print(text)
-    before, begin, rest = options.page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        sys.exit(f"{options.page} has no {BEGIN} and {END}: nothing was written there")
-    options.page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    put(options.page, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,15 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def put(page: Path, begin: str, end: str, text: str) -> None:
+    """Write a text between two markers of a page, or exit where they are not."""
+    before, found, rest = page.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        sys.exit(f"{page} has no {begin} and {end}: nothing was written there")
+    page.write_text(f"{before}{begin}\n{text.rstrip()}\n{end}{after}")
+
+
 def triple(values: tuple[float, float, float]) -> str:
     """A median and its spread."""
     digits = 2 if values[0] < 10 else 1
@@ -326,14 +335,8 @@ def main() -> None:
     results = Results(json.loads(source.read_text()))
     pictures = draw(results, source.with_suffix(".png"))
     text = markdown(results, [os.path.relpath(picture, options.page.parent) for picture in pictures])
-    page = options.page.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        print(text)
-        sys.exit(f"{options.page} has no {BEGIN} and {END}: nothing was written there")
-    options.page.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
     print(text)
+    put(options.page, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -91,3 +93,11 @@ def assert_same(got: Any, expected: Any) -> None:
     """The same dtype, shape and bits."""
     assert got.dtype == expected.dtype
     np.testing.assert_array_equal(bits(got), bits(expected))
+
+
+def cuda_is_available() -> bool:
+    """Return whether kernels can run on a GPU here."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return False
+    cuda: Any = importlib.import_module("numba.cuda")
+    return bool(cuda.is_available())

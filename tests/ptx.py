@@ -192,6 +192,12 @@ class _Thread:
                 return cut(-a, kind)
             case ("not", [a]):
                 return cut(~a, kind)
+            case ("brev", [_]):
+                return int(f"{cut(values[0], kind):0{width(kind)}b}"[::-1], 2)
+            case ("clz", [_]):
+                return width(kind) - cut(values[0], kind).bit_length()
+            case ("popc", [_]):
+                return cut(values[0], kind).bit_count()
             case ("min" | "max", [a, b]):
                 return cut(min(a, b) if name == "min" else max(a, b), kind)
             case ("mul" | "mad", [a, b, *c]):

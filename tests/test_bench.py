@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import disk, quality, regions, report
+from bench import arm, disk, instructions, quality, regions, report
 from bench.conftest import TINY
 from bench.contenders import (
     CONTENDERS,
@@ -218,13 +219,6 @@ def test_quality_makes_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "none").read_text() == "no markers"
 
 
-def test_the_batteries_script_is_bash() -> None:
-    script = ROOT / "bench" / "batteries.sh"
-    subprocess.run(["bash", "-n", script], check=True)
-    done = subprocess.run([script, "soon"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.split()[0]) == (2, "usage:")
-
-
 def test_a_tiny_run_of_torch_models(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch")
     pytest.importorskip("transformers", reason="needs transformers")
@@ -277,3 +271,35 @@ def test_a_tiny_run_of_the_regions(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     out = np.zeros(layout.shape, np.float32)
     with pytest.raises(AssertionError, match="element"):
         layout.check(out, regions.INITS["normal"])
+
+
+def test_the_comparison_with_arm_reports_what_differs() -> None:
+    cases = dict(itertools.islice(arm.cases(), 150))
+    assert len(cases) == 150
+    found = {name: arm.digest(content) for name, content in cases.items()}
+    contract = arm.pinned(json.loads((ROOT / "docs" / "vectors.json").read_text()))
+    pinned = {name: arm.digest(content) for name, content in contract.items()}
+    assert pinned
+    assert arm.differences(pinned, {name: found[name] for name in pinned}) == []
+    for name in (next(iter(pinned)), list(found)[-1]):
+        assert arm.differences(found, {**found, name: arm.digest(cases[name][:-1] + b"?")}) == [name]
+        assert arm.differences(found, {other: found[other] for other in found if other != name}) == [name]
+    assert arm.differences(found, {**found, "more": ""}) == ["more"]
+
+
+def test_instructions_of_the_innermost_loop_are_counted() -> None:
+    assembly = """
+.LBB0_1: // outer
+    mov x8, x1
+.LBB0_2:
+    ldr q1, [sp, #16]
+    umull v0.2d, v1.2s, v2.2s
+    stp q0, q1, [x0], #32
+    b.ne .LBB0_2
+    str q3, [sp]
+    cbnz x8, .LBB0_1
+    ret
+"""
+    loop = instructions.innermost(assembly)
+    assert [line.split()[0] for line in loop] == ["ldr", "umull", "stp", "b.ne"]
+    assert (instructions.moved(loop, "st"), instructions.moved(loop, "ld")) == (32, 16)

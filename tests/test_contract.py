@@ -472,3 +472,21 @@ def test_an_interval_may_end_at_the_mean(lower: float, upper: float, dtype: str)
     check_drawn(init, dtype)
     found = made(init, dtype).astype(np.float64)
     assert stats.kstest(found, init.distribution((COUNT,)).cdf).pvalue > 1e-6
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        fi.normal(std=1e-39),
+        fi.normal(std=2.0**-120),
+        fi.normal(mean=2.0**-125, std=2.0**-126),
+        fi.truncated_normal(std=2.0**-126),
+    ],
+    ids=str,
+)
+def test_subnormal_values_are_rounded_like_others(init: fi.Initializer) -> None:
+    """Instructions that round to bfloat16 take subnormals for zero: where there are some, none may be used."""
+    wide = fi.array((64, 256), init, seed=0, name="w")
+    assert (abs(wide[wide != 0]) < 2.0**-126).any()
+    wanted = wide.astype(dtype_of("bfloat16"))
+    assert fi.array((64, 256), init, seed=0, name="w", dtype="bfloat16").tobytes() == wanted.tobytes()

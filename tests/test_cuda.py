@@ -22,7 +22,7 @@ from fastinit.sampling.cuda import Buffer, _grid, _loops
 from fastinit.sampling.lowering import lower
 from fastinit.sampling.plan import merged
 from tests.examples import EXAMPLES
-from tests.helpers import printed
+from tests.helpers import cuda_is_available, printed
 from tests.ptx import Kernel
 
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
@@ -181,8 +181,9 @@ def test_ptx_holds_what_the_source_says(
     # two a round; the stream's product in the first round may be made once for both blocks
     assert 0 <= 20 * blocks - operations.count("mul.hi.u32") < blocks
     size = np.dtype(dtype_of(dtype)).itemsize
-    simd = 2 if size == 8 else 4
-    assert re.search(rf"st\.global\.v{simd}\.\w{8 * size}\b", text)
+    if row.pair:  # what is made by attempts alone is stored one by one
+        simd = 2 if size == 8 else 4
+        assert re.search(rf"st\.global\.v{simd}\.\w{8 * size}\b", text)
     if ptxas := _ptxas():
         path = tmp_path / "kernel.ptx"
         path.write_text(text)
@@ -191,7 +192,7 @@ def test_ptx_holds_what_the_source_says(
         assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
         used = re.search(r"Used (\d+) registers", report)
         assert used
-        assert int(used[1]) <= 64
+        assert int(used[1]) <= (80 if blocks == 2 else 64)
 
 
 def _ptxas() -> str | None:
@@ -309,7 +310,7 @@ def test_a_kernel_is_kept_on_disk_and_a_broken_file_compiled_anew(
 
 
 def test_without_a_gpu_the_error_says_what_to_install() -> None:
-    if INSTALLED and _cuda_is_available():
+    if cuda_is_available():
         pytest.skip("there is a GPU")
     out, kind = np.zeros(3, np.float32), RuntimeError if INSTALLED else ImportError
     with pytest.raises(kind, match=r"pip install 'fastinit-weights\[cuda\]'"):
@@ -392,33 +393,3 @@ def test_kernels_are_launched_on_the_arrays_gpu(owner: str) -> None:
     elif owner != "nobody":
         out.device = place
     assert Buffer.of(out).device == (None if owner == "nobody" else 3)
-
-
-# On a GPU
-
-
-def _cuda_is_available() -> bool:
-    if not INSTALLED:
-        return False
-    cuda: Any = importlib.import_module("numba.cuda")
-
-    return bool(cuda.is_available())
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not _cuda_is_available(), reason="no GPU")
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("kind", EXAMPLES)
-def test_a_gpu_gives_the_bits_of_the_cpu(kind: str, dtype: str) -> None:
-    """Sizes of one block, of many, and of odd ends; Fortran order and an offset too."""
-    shapes: list[Any] = [(5,), (1 << 20) + 3, (513, 1027)]
-    for shape in shapes:
-        device: Any = fi.array(shape, EXAMPLES[kind], seed=3, name="w", dtype=dtype, device="cuda")
-        assert bits(device.copy_to_host()) == bits(fi.array(shape, EXAMPLES[kind], seed=3, name="w", dtype=dtype))
-    cuda: Any = importlib.import_module("numba.cuda")
-
-    part = cuda.device_array((300, 200), dtype_of(dtype), order="F")
-    place: dict[str, Any] = {"global_shape": (1000, 333), "global_offset": (7, 5)}
-    fi.fill(part, EXAMPLES[kind], seed=3, name="w", **place)
-    host = fi.fill(np.empty((300, 200), dtype_of(dtype)), EXAMPLES[kind], seed=3, name="w", **place)
-    assert bits(part.copy_to_host()) == bits(host)

@@ -6,7 +6,6 @@ import contextlib
 import doctest
 import importlib.util
 import io
-import json
 import os
 import re
 import runpy
@@ -24,8 +23,10 @@ from click.testing import CliRunner
 
 import fastinit as fi
 from fastinit.cli.main import cli
+from fastinit.core.dtypes import dtype_of
 from tests import reference
 from tests.helpers import printed
+from tests.vectors import VECTORS, case_id, distribution_of, filled, hexadecimal
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -34,7 +35,6 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TEXTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *EXAMPLES]
 OPTIONAL = ("torch", "transformers", "jax", "flax", "zarr", "dask", "xarray", "ray", "pyspark")
 NEEDS = {"dask": ("dask", "zarr", "xarray")}  # pages about several libraries
-VECTORS = json.loads((DOCS / "vectors.json").read_text())
 # What leaves the machine or the folder, takes minutes, or needs another device says so: <!-- not run: why -->
 FENCE = re.compile(
     r"(?P<skip><!-- (?:not run: [^\n]*|weights command|test command) -->\n+)?"
@@ -127,36 +127,6 @@ def test_an_example_runs(
     assert capsys.readouterr().out
 
 
-def hexadecimal(values: Any) -> list[str]:
-    return [f"{pattern:0{2 * values.itemsize}x}" for pattern in values.view(f"u{values.itemsize}").tolist()]
-
-
-def distribution_of(case: dict[str, Any]) -> fi.Distribution:
-    values = {key: float(value) for key, value in case["distribution"].items() if key != "kind"}
-    kinds = {"uniform": fi.Uniform, "normal": fi.Normal, "truncated_normal": fi.TruncatedNormal}
-    return kinds[case["distribution"]["kind"]](**values)  # type: ignore[no-any-return]
-
-
-def filled(case: dict[str, Any]) -> Any:
-    """The elements of a case by `fastinit.fill`."""
-    found, count = distribution_of(case), len(case["bits"])
-    init = {
-        fi.Uniform: lambda d: fi.uniform(d.low, d.high),
-        fi.Normal: lambda d: fi.normal(d.mean, d.std),
-        fi.TruncatedNormal: lambda d: fi.truncated_normal(
-            d.parent_mean, d.parent_std, d.lower, d.upper, bounds="absolute"
-        ),
-    }[type(found)](found)
-    out = np.empty_like(fi.array(count, fi.zeros(), seed=0, name=0, dtype=case["dtype"]))
-    whole, start = (case["start"] + count,), (case["start"],)
-    return fi.fill(out, init, seed=case["seed"], name=case["name"], global_shape=whole, global_offset=start)
-
-
-def case_id(case: dict[str, Any]) -> str:
-    parameters = "_".join(str(value) for value in case["distribution"].values())
-    return f"{parameters}-{case['dtype']}"
-
-
 def test_vectors_of_words() -> None:
     for case in VECTORS["words"]:
         start, count, stream = case["start"], len(case["bits"]), {"seed": case["seed"], "name": case["name"]}
@@ -167,7 +137,7 @@ def test_vectors_of_words() -> None:
 
 @pytest.mark.parametrize("case", VECTORS["values"], ids=case_id)
 def test_vectors_of_values(case: dict[str, Any]) -> None:
-    values = filled(case)
+    values = filled(case, np.empty(len(case["bits"]), dtype_of(case["dtype"])))
     assert hexadecimal(values) == case["bits"]
     distribution = distribution_of(case)
     precision = reference.DOUBLE if case["dtype"] == "float64" else reference.SINGLE

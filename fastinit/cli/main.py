@@ -50,7 +50,7 @@ _MESSAGE = 1000  # characters of an error
 
 def main() -> None:
     """Run the command line; an error is one line on standard error and exit code 1, an interrupt 130."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no terminal that hangs up
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _terminated)
     sys.unraisablehook = _again

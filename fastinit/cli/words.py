@@ -43,11 +43,11 @@ def command(seed: int, name: str, names: int | None, seeds: int | None, count: i
         written: Future[None] | None = None
         for start in itertools.count(0, each):
             rows = [words(each, seed=seed, name=name, start=start, threads=threads) for seed, name in streams]
-            block = rows[0] if len(rows) == 1 else _in_turn(rows)
+            block = rows[0] if len(rows) == 1 else in_turn(rows)
             block = block[: len(block) if left is None else left]
             if written is not None:
                 written.result()
-            written = writer.submit(_write_all, block.astype("<u4", copy=False))  # while the next words are made
+            written = writer.submit(write_all, block.astype("<u4", copy=False))  # while the next words are made
             if left is not None:
                 left -= len(block)
                 if left <= 0:
@@ -55,7 +55,7 @@ def command(seed: int, name: str, names: int | None, seeds: int | None, count: i
                     break
 
 
-def _in_turn(rows: list[Any]) -> Any:
+def in_turn(rows: list[Any]) -> Any:
     """Return one word of each row, then the next of each; whole cache lines at a time."""
     turns = np.empty((len(rows[0]), len(rows)), np.uint32)
     for k in range(0, len(rows), 16):
@@ -63,7 +63,7 @@ def _in_turn(rows: list[Any]) -> Any:
     return turns.ravel()
 
 
-def _write_all(block: Any) -> None:
+def write_all(block: Any) -> None:
     """Write an array to standard output, past its buffer."""
     view = memoryview(block).cast("B")
     while len(view):

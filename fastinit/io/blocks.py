@@ -70,8 +70,8 @@ def blocks(
 
 def _memory(size: int) -> Bytes:
     """Return fresh memory, on a page's boundary and of whole pages, as direct writes need it."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    return np.frombuffer(mmap.mmap(-1, -(-size // _SECTOR) * _SECTOR, flags=flags), np.uint8)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # not on Windows
+    return np.frombuffer(mmap.mmap(-1, -(-size // _SECTOR) * _SECTOR, **private), np.uint8)
 
 
 def _settled(buffer: Bytes, futures: list[Future[None]]) -> Bytes:
@@ -112,7 +112,7 @@ class _Sink:
         _write_all(self.descriptor, buffer[:length], at)
         self.unwritten += length
         if self.sync and self.unwritten >= UNWRITTEN:
-            os.fdatasync(self.descriptor)
+            getattr(os, "fdatasync", os.fsync)(self.descriptor)
             self.unwritten = 0
 
     def end(self) -> None:
@@ -136,5 +136,9 @@ def _write_all(descriptor: int, block: Bytes, at: int) -> None:
     """Write all bytes of a block, in as many calls as the system wants."""
     view = block.data
     while len(view):
-        written = os.pwrite(descriptor, view, at)
+        if hasattr(os, "pwrite"):
+            written = os.pwrite(descriptor, view, at)
+        else:  # Windows; the writer's thread is the only one that moves
+            os.lseek(descriptor, at, os.SEEK_SET)
+            written = os.write(descriptor, view)
         view, at = view[written:], at + written

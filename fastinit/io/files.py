@@ -20,7 +20,7 @@ from fastinit.io.blocks import Bytes, Observer, blocks
 
 try:
     import fcntl
-except ImportError:  # without these locks nothing is known to be abandoned, and nothing is removed
+except ImportError:  # Windows: without these locks nothing is known to be abandoned, and nothing is removed
     fcntl = None  # type: ignore[assignment]
 
 _KINDS = (
@@ -31,6 +31,7 @@ _KINDS = (
     (stat.S_ISSOCK, "a socket"),
 )
 _NAME = 200  # bytes of a file's name that its partial files repeat: file systems end names at 255
+_OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _ENDING = r"\.[0-9a-f]{16}\.partial"
 
 
@@ -167,10 +168,12 @@ def complete_blocks(
         with _naming(path, whole):
             if sync:
                 os.fsync(descriptor)
+            descriptor = _unlocked(descriptor)
             os.replace(partial, target)
             if sync:
                 _sync_folder(folder)
     except BaseException as error:
+        descriptor = _unlocked(descriptor)
         try:
             os.unlink(partial)
         except OSError:  # not made yet, or complete and renamed
@@ -205,7 +208,7 @@ def _create(partial: str, old: os.stat_result | None) -> int:
     """Create a file, locked so that it is not taken for an abandoned one, with the mode and owner of the old one."""
     while True:
         mode = 0o666 if old is None else 0o600  # the first less the umask, as everywhere
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        descriptor = os.open(partial, _OPEN | os.O_CREAT | os.O_EXCL, mode)
         with suppress(OSError):  # a file system may have no locks
             if fcntl is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -214,9 +217,21 @@ def _create(partial: str, old: os.stat_result | None) -> int:
         os.close(descriptor)  # another run has removed it before it was locked
     if old is not None:
         with suppress(OSError):
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-        os.fchmod(descriptor, old.st_mode & 0o777)  # the right to run as another user is not for new content
+            if hasattr(os, "fchown"):
+                os.fchown(descriptor, old.st_uid, old.st_gid)
+        os.chmod(partial, old.st_mode & 0o777)  # the right to run as another user is not for new content
     return descriptor
+
+
+def _unlocked(descriptor: int) -> int:
+    """Close a file that is renamed or removed next, if there are no locks to be held until then: -1.
+
+    Windows does neither to a file that is open.
+    """
+    if fcntl is not None or descriptor < 0:
+        return descriptor
+    os.close(descriptor)
+    return -1
 
 
 def _remove_abandoned(folder: str, name: str) -> None:
@@ -227,7 +242,7 @@ def _remove_abandoned(folder: str, name: str) -> None:
     with suppress(OSError):  # a folder may be written though it cannot be read
         for path in [entry.path for entry in os.scandir(folder) if ours.fullmatch(entry.name)]:
             with suppress(OSError):  # of another user, or gone, or locked
-                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                descriptor = os.open(path, _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     found = os.fstat(descriptor)

@@ -186,7 +186,8 @@ def _faults(place: str) -> Iterator[None]:
 
 def _stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: BinaryIO) -> _Place:
     """Return the place in the file of an uncompressed member's array, after its checksum has been compared."""
-    head = os.pread(file.fileno(), _LOCAL.size, member.header_offset)
+    file.seek(member.header_offset)
+    head = file.read(_LOCAL.size)
     with archive.open(member) as source:  # compares the local header with the directory
         start = member.header_offset + sum(_LOCAL.unpack(head), _LOCAL.size)
         if member.compress_size != member.file_size or start + member.file_size > _size(file):

@@ -21,11 +21,13 @@ from numba.extending import overload
 
 from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.intrinsics import (
+    VALUES,
     and_,
+    bfloat16_lanes,
     broadcast,
     call_rows,
-    even,
     fence,
+    float16_lanes,
     full_vectors,
     interleave,
     iota,
@@ -34,12 +36,14 @@ from fastinit.kernels.intrinsics import (
     load_lanes,
     load_places,
     load_singles,
+    load_words,
     low_half,
+    low_word,
     lshr,
     movemask,
-    odd,
     pointer,
     popcount,
+    scatter,
     select,
     shl,
     store,
@@ -49,15 +53,17 @@ from fastinit.kernels.intrinsics import (
     to_float16,
     weave,
     widen,
+    words_of,
 )
 from fastinit.kernels.philox import HALF, LOW, philox
-from fastinit.kernels.simd import BLOCKS
+from fastinit.kernels.simd import BLOCKS, TARGET
 from fastinit.kernels.stores import (
     APART,
     LINE,
     LIST,
     PACKED,
     PUT,
+    REDRAWN,
     ROOM,
     RUN,
     WHOLE,
@@ -75,6 +81,7 @@ from fastinit.kernels.stores import TILE as TILE
 from fastinit.kernels.transforms import ROWS, clamp
 
 LAST_ATTEMPT = 4095
+EVERY = np.uint64(2**BLOCKS - 1)  # lane, in a mask of them
 
 AS_IS, FLOAT16, BFLOAT16 = 0, 1, 2
 ENCODINGS = {"as is": AS_IS, "float16": FLOAT16, "bfloat16": BFLOAT16}  # how values become elements, as kernels take it
@@ -99,7 +106,6 @@ class Scratch(NamedTuple):
 
     values: Any
     todo: Any
-    fresh: Any
     elements: Any
     encoded: Any
     blocks: Any
@@ -125,10 +131,10 @@ def _pairs_by_width(real, c):
 
 @pass_
 def _words(blocks, c1, request):
-    """Return the pairs of words of these blocks: the first words of all, and the second ones."""
+    """Return the four words of each of these blocks."""
     name, key = request.stream, request.key
-    words = philox(blocks, c1, broadcast(name & LOW), broadcast(name >> HALF), key & LOW, key >> HALF)
-    return _pairs(request.low, words)
+    c2, c3 = words_of(broadcast(name & LOW)), words_of(broadcast(name >> HALF))
+    return philox(words_of(blocks), words_of(c1), c2, c3, key & LOW, key >> HALF)
 
 
 @pass_
@@ -141,14 +147,38 @@ def _store(to, elements, streaming):
 
 
 def _clamped(transform, value, low, high):
-    """Return the value, clamped to the bounds of its distribution where it has any."""
+    """Return the value, clamped to the bounds of its distribution where it has any and is not yet."""
 
 
 @_by_transform(_clamped)
 def _clamped_by_transform(transform, value, low, high):
-    if ROWS[transform.instance_class].bounded:
+    row = ROWS[transform.instance_class]
+    if row.bounded and not row.clamps:
         return lambda transform, value, low, high: clamp(value, low, high)
     return lambda transform, value, low, high: value
+
+
+def _regular(transform):
+    """Return whether no value is subnormal: then the processor may round to bfloat16, if it can."""
+
+
+@_by_transform(_regular)
+def _regular_by_transform(transform):
+    row = ROWS[transform.instance_class]
+    if row.propose is not None or not TARGET.bfloats:
+        return lambda transform: True
+    least = 2.0**-126 / row.grain
+
+    def compared(transform):
+        regular = True
+        for number in transform:
+            regular &= number == 0 or abs(number) >= least
+        return regular
+
+    return compared
+
+
+to_halves = float16_lanes if TARGET.halves else pass_(lambda values: low_half(to_float16(values)))
 
 
 def _put(first, second, transform, low, high, to, encoding, streaming):
@@ -171,10 +201,24 @@ def _put_by_width(first, second, transform, low, high, to, encoding, streaming):
         if encoding == BFLOAT16:
             _store(to, to_bfloat16(first) | shl(to_bfloat16(second), 16), streaming)
         else:
-            _store(to, to_float16(first) | shl(to_float16(second), 16), streaming)
+            _store(to, to_halves(interleave(first, second)), streaming)
         return size // 2
 
-    return narrow if first.bitwidth == 32 else wide
+    def native(first, second, transform, low, high, to, encoding, streaming):
+        some = interleave(first, second)
+        if encoding == AS_IS:
+            _store(to, some, streaming)
+            return size
+        some = _clamped(transform, some, low, high)
+        if encoding == BFLOAT16:
+            _store(to, bfloat16_lanes(some), streaming)
+        else:
+            _store(to, to_halves(some), streaming)
+        return size // 2
+
+    if first.bitwidth == 64:
+        return wide
+    return native if TARGET.bfloats else narrow
 
 
 def _groups(transform, scratch, request, to, lanes, block, groups, encoding, streaming):
@@ -200,7 +244,7 @@ def _groups_by_transform(transform, scratch, request, to, lanes, block, groups, 
             lanes = scratch.parts.lanes
         for group in range(groups):
             blocks = load_lanes(lanes + stride * group) + (first + step * np.uint64(group))
-            a, b = _words(blocks, c1, request)
+            a, b = _pairs(request.low, _words(blocks, c1, request))
             values, others = draw(transform, a, b)
             drain(scratch.pending, BLOCKS // 4)
             to += _put(values, others, transform, request.low, request.high, to, encoding, streaming)
@@ -209,7 +253,7 @@ def _groups_by_transform(transform, scratch, request, to, lanes, block, groups, 
 
 
 def _load(low, address):
-    """Load 16 values."""
+    """Load `VALUES` values."""
 
 
 @_by_transform(_load)
@@ -235,10 +279,10 @@ def _rejected_by_transform(transform, scratch, at, size):
     def outsiders(transform, scratch, at, size):
         todo, values, count = scratch.todo, scratch.values, 0
         source, to = np.int64(values.ctypes.data) + at * values.itemsize, np.int64(todo.ctypes.data)
-        for first in range(0, size, 16):
+        for first in range(0, size, VALUES):
             some = _load(transform.lower, source + first * values.itemsize)
-            outside = (some < transform.lower) | (some > transform.upper)
-            store_compressed(to + 4 * count, first, outside)
+            outside = some != clamp(some, transform.lower, transform.upper)  # fewer masks than two comparisons
+            store_compressed(to + 2 * count, first, outside)
             count += popcount(outside)
         while count > 0 and todo[count - 1] >= size:
             count -= 1
@@ -247,20 +291,30 @@ def _rejected_by_transform(transform, scratch, at, size):
     return everything if ROWS[transform.instance_class].pair is None else outsiders
 
 
-def _propose(transform, a, b):
-    """Return one proposal for each block: fresh values, and whether they are accepted."""
+def _propose(transform, words):
+    """Return one proposal for each of some blocks, whose words are at an address, and a mask of those accepted."""
 
 
 @_by_transform(_propose)
-def _propose_by_transform(transform, a, b):
+def _propose_by_transform(transform, words):
     propose: Any = ROWS[transform.instance_class].propose
 
-    def two_pairs(transform, a, b):
-        first, taken = propose(transform, even(a), even(b))
-        second, spare = propose(transform, odd(a), odd(b))
-        return select(taken, first, second), taken | spare
+    def two_pairs(transform, words):
+        a, b = load_words(words), load_words(words + 4 * REDRAWN)
+        proposals, accepted = propose(transform, a, b)
+        if movemask(accepted) != EVERY:  # seldom
+            a, b = load_words(words + 8 * REDRAWN), load_words(words + 12 * REDRAWN)
+            others, good = propose(transform, a, b)
+            proposals, accepted = select(accepted, proposals, others), accepted | good
+        return proposals, movemask(accepted)
 
-    return two_pairs if transform.types[0].bitwidth == 32 else (lambda transform, a, b: propose(transform, a, b))
+    def one_pair(transform, words):
+        a = join(interleave(load_words(words), load_words(words + 4 * REDRAWN)))
+        b = join(interleave(load_words(words + 8 * REDRAWN), load_words(words + 12 * REDRAWN)))
+        proposals, accepted = propose(transform, a, b)
+        return proposals, movemask(accepted)
+
+    return two_pairs if transform.types[0].bitwidth == 32 else one_pair
 
 
 @pass_
@@ -277,7 +331,7 @@ def _settle(transform, scratch, request, at, size, lanes, base):
     """Redraw the values out of bounds in the span ``values[at:]``, whose first element is number ``base``.
 
     Unless it is 0, ``lanes`` is the address of a list of its blocks. Every element is redrawn by its own attempts,
-    until all are inside.
+    until all are inside. The words come before the values: in one loop each would wait for the other's chain.
     """
 
 
@@ -288,27 +342,34 @@ def _settle_by_transform(transform, scratch, request, at, size, lanes, base):
         return lambda transform, scratch, request, at, size, lanes, base: None
 
     def loop(transform, scratch, request, at, size, lanes, base):
-        values, todo, fresh = scratch.values, scratch.todo, scratch.fresh
+        values, todo, parts = scratch.values, scratch.todo, scratch.parts
+        span = parts.values + at * values.itemsize
         count = _rejected(transform, scratch, at, size)
         attempt = first_attempt
         while count > 0 and attempt <= LAST_ATTEMPT:
+            for k in range(BLOCKS):  # what follows the last place is made, too, for a place that nobody reads
+                todo[np.uint64(count + k)] = ROOM - 1 - at
             left_over = np.int64(0)
             tries = broadcast(np.uint64(attempt) << np.uint64(20))
-            for start in range(0, count, BLOCKS):  # what follows the last place is made, but not used
-                if lanes:
-                    _number(scratch, lanes, start, min(BLOCKS, count - start))
-                    blocks = load_lanes(scratch.parts.elements)
-                else:
-                    blocks = widen(load_places(np.int64(todo.ctypes.data) + 4 * start)) + np.uint64(base)
-                a, b = _words(blocks, (blocks >> HALF) | tries, request)
-                proposals, accepted = _propose(transform, a, b)
-                store(np.int64(fresh.ctypes.data), proposals)
-                good = movemask(accepted)
-                for j in range(min(BLOCKS, count - start)):
-                    place = todo[np.uint64(start + j)]
-                    values[np.uint64(at + place)] = fresh[np.uint64(j)]
-                    todo[np.uint64(left_over)] = place
-                    left_over += 1 - np.int64(and_(lshr(good, j), np.uint64(1)))
+            for begin in range(0, count, REDRAWN):
+                some = min(REDRAWN, count - begin)
+                for k in range(0, some, BLOCKS):
+                    if lanes:
+                        _number(scratch, lanes, begin + k, min(BLOCKS, some - k))
+                        blocks = load_lanes(parts.elements)
+                    else:
+                        blocks = widen(load_places(parts.todo + 2 * (begin + k))) + np.uint64(base)
+                    c = _words(blocks, (blocks >> HALF) | tries, request)
+                    store(parts.words + 4 * k, low_word(c[0]))
+                    store(parts.words + 4 * (k + REDRAWN), low_word(c[1]))
+                    store(parts.words + 4 * (k + 2 * REDRAWN), low_word(c[2]))
+                    store(parts.words + 4 * (k + 3 * REDRAWN), low_word(c[3]))
+                for k in range(0, some, BLOCKS):
+                    proposals, accepted = _propose(transform, parts.words + 4 * k)
+                    scatter(span, parts.todo + 2 * (begin + k), parts.fresh, proposals)
+                    for j in range(min(BLOCKS, some - k) if accepted != EVERY else 0):  # seldom
+                        todo[np.uint64(left_over)] = todo[np.uint64(begin + k + j)]
+                        left_over += 1 - np.int64(and_(lshr(accepted, j), np.uint64(1)))
             count = left_over
             attempt += 1
         for j in range(count):  # never reached by a distribution that has room for its values among the floats
@@ -331,12 +392,12 @@ def _encode_by_width(values, scratch, request, at, size):
         source, to = np.int64(values.ctypes.data), np.int64(scratch.encoded.ctypes.data)
         if request.encoding == AS_IS:
             return source
-        for place in range(at, at + size, 16):
+        for place in range(at, at + size, VALUES):
             clamped = clamp(_load(request.low, source + 4 * place), request.low, request.high)
             if request.encoding == BFLOAT16:
                 store(to + 2 * place, low_half(to_bfloat16(clamped)))
             else:
-                store(to + 2 * place, low_half(to_float16(clamped)))
+                store(to + 2 * place, to_halves(clamped))
         return to
 
     return narrow if values.dtype.bitwidth == 32 else wide
@@ -353,8 +414,10 @@ def _redraws_by_transform(transform):
 
 
 @pass_
-def _straight(transform, plan, group, to, head, some):
+def _straight(transform, plan, encoding, group, to, head, some):
     """Return the number of groups that can go straight to memory from ``to`` on, element ``head`` of its block."""
+    if encoding == BFLOAT16 and not _regular(transform):
+        return 0
     if _redraws(transform) or head != 0 or (plan.streaming and to % LINE != 0):
         return 0
     return some // group
@@ -402,7 +465,7 @@ def _tile(transform, scratch, plan, request, inner, to, index, row, column, rows
         else:
             room = np.int64(LOW) + 1 - (block & np.int64(LOW))  # blocks before the counter's second word changes
         some, encoding, streaming = min(count - done, room * per_block - head), AS_IS, 0
-        groups = 0 if spread else _straight(transform, plan, group, goal, head, some)
+        groups = 0 if spread else _straight(transform, plan, request.encoding, group, goal, head, some)
         straight, at, made = groups > 0, done, goal
         if straight:
             some, encoding, streaming = groups * group, request.encoding, plan.streaming
@@ -437,8 +500,7 @@ def _scratch_by_width(one, memory):
         parts = carve(np.int64(memory.ctypes.data))
         return Scratch(
             carray(pointer(parts.values), ROOM, real),
-            carray(pointer(parts.todo), ROOM, np.int32),
-            carray(pointer(parts.fresh), BLOCKS, real),
+            carray(pointer(parts.todo), ROOM, np.uint16),
             carray(pointer(parts.elements), BLOCKS, np.int64),
             carray(pointer(parts.encoded), ROOM, np.uint16),
             carray(pointer(parts.blocks), ROOM // 2, np.int64),

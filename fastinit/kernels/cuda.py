@@ -1,8 +1,9 @@
 """The kernels of a GPU: the scalar functions of `transforms`, four values (of float64 two) a thread and step.
 
 A thread makes one Philox block, whose values lie next to each other in the tensor, and stores them at once where they
-do so in memory. What must be drawn again is drawn by the thread that made it, one attempt of one element a step: so the
-threads of a warp wait for the longest sum of attempts, not for the sum of the longest.
+do so in memory. What must be drawn again is stored and noted, a bit each, for some blocks; then the thread that noted
+it makes its attempts, one a step, whichever element they are for. The threads of a warp wait for the longest sum of
+attempts: of many blocks, since those sums are more alike than those of one.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -27,6 +28,8 @@ from fastinit.core.text import quoted
 from fastinit.kernels.cache import describe, keep
 from fastinit.kernels.cpu import LAST_ATTEMPT
 from fastinit.kernels.intrinsics import (
+    add,
+    and_,
     long_word,
     low_half,
     low_word,
@@ -36,8 +39,10 @@ from fastinit.kernels.intrinsics import (
     put_two,
     select,
     shl,
+    sub,
     to_bfloat16,
     to_float16,
+    trailing_zeros,
 )
 from fastinit.kernels.philox import philox
 from fastinit.kernels.transforms import ROWS, TRANSFORMS, clamp
@@ -59,8 +64,9 @@ KINDS: dict[str, Any] = {"constant": ConstantTransform} | {
 }
 ROUNDINGS: dict[str, Any] = {"float16": to_float16, "bfloat16": to_bfloat16}  # by the encoding's name
 
+NOTED = 64  # elements that a thread stores before it redraws those that were rejected: the bits of an integer
 THREADS = 256  # of a block
-BOUNDS = (THREADS, 4)  # four of these blocks on a multiprocessor of any kind: 64 registers a thread at most
+BLOCKS_AT_ONCE = 4  # of these on a multiprocessor of any kind: 64 registers a thread at most
 
 _device = register_jitable(forceinline=True)
 
@@ -136,10 +142,9 @@ def _outside(transform, value):
     return np.int64((value < transform.lower) | (value > transform.upper))
 
 
-def _maker(transform_class, wide):
-    """Return a function from a block to its finished values."""
-    row = ROWS[transform_class]
-    draw: Any = row.pair
+def _values(transform_class, wide):
+    """Return a function from a block to its values of attempt 0."""
+    draw: Any = ROWS[transform_class].pair
 
     @_device
     def two(transform, block, key, stream):
@@ -153,65 +158,20 @@ def _maker(transform_class, wide):
         c, d = draw(transform, w[2], w[3])
         return a, b, c, d
 
-    if row.propose is None:
-        return two if wide else four
+    return two if wide else four
+
+
+def _attempts(transform_class, wide):
+    """Return a function that makes an attempt of an element: a value, and whether it is the last one."""
+    proposal = _proposal(transform_class, wide)
 
     @_device
-    def some_of_two(transform, block, key, stream):
-        a, b = two(transform, block, key, stream)
-        return a, b, _outside(transform, a) != 0, _outside(transform, b) != 0
-
-    @_device
-    def some_of_four(transform, block, key, stream):
-        a, b, c, d = four(transform, block, key, stream)
-        low = _outside(transform, a) + 2 * _outside(transform, b)
-        return a, b, c, d, low + 4 * _outside(transform, c) + 8 * _outside(transform, d)
-
-    @_device
-    def all_of_two(transform, block, key, stream):
-        return transform.lower, transform.lower, True, True
-
-    @_device
-    def all_of_four(transform, block, key, stream):
-        return transform.lower, transform.lower, transform.lower, transform.lower, np.int64(15)
-
-    first_attempt, proposal = row.first_attempt, _proposal(transform_class, wide)
-    begin_two, begin_four = (some_of_two, some_of_four) if draw else (all_of_two, all_of_four)
-
-    @_device
-    def next_try(transform, element, attempt, key, stream):
+    def attempt_of(transform, element, attempt, key, stream):
         value, good = proposal(transform, _words(element, attempt, key, stream))
         value = select(good, value, clamp(value, transform.lower, transform.upper))  # of the last try
         return value, good | (attempt == LAST_ATTEMPT)
 
-    @_device
-    def settled_two(transform, block, key, stream):
-        a, b, first, second = begin_two(transform, block, key, stream)  # conditions, which take no registers
-        attempt = np.int64(first_attempt)
-        while first or second:
-            value, done = next_try(transform, 2 * block if first else 2 * block + 1, attempt, key, stream)
-            a, b = select(first, value, a), select(first, b, value)
-            attempt += 1
-            if done:
-                first, second, attempt = False, first and second, np.int64(first_attempt)
-        return a, b
-
-    @_device
-    def settled_four(transform, block, key, stream):
-        a, b, c, d, todo = begin_four(transform, block, key, stream)
-        attempt = np.int64(first_attempt)
-        while todo != 0:
-            upper = np.int64(2) if todo & 3 == 0 else np.int64(0)
-            j = upper if (todo >> upper) & 1 != 0 else upper + 1
-            value, done = next_try(transform, 4 * block + j, attempt, key, stream)
-            a, b = select(j == 0, value, a), select(j == 1, value, b)
-            c, d = select(j == 2, value, c), select(j == 3, value, d)
-            attempt += 1
-            if done:
-                todo, attempt = todo & (todo - 1), np.int64(first_attempt)
-        return a, b, c, d
-
-    return settled_two if wide else settled_four
+    return attempt_of
 
 
 def _encoder(transform_class, dtype):
@@ -225,41 +185,117 @@ def _encoder(transform_class, dtype):
     return _device(lambda value, low, high: low_half(rounded(value)))
 
 
-def _stored(transform_class: Any, dtype: str) -> Any:
-    """Return functions that make and that store the elements of a block, their number, and the bytes of one."""
-    size, wide = DTYPES[dtype].size, DTYPES[dtype].precision is DOUBLE
-    make, encode = _maker(transform_class, wide), _encoder(transform_class, dtype)
+def _elements(transform_class: Any, dtype: str) -> Any:
+    """Return a function from values of a block to the elements that are stored."""
+    encode = _encoder(transform_class, dtype)
 
     @_device
-    def two(transform, low, high, key, stream, block):
-        a, b = make(transform, block, key, stream)
-        return encode(a, low, high), encode(b, low, high)
+    def two(values, low, high):
+        return encode(values[0], low, high), encode(values[1], low, high)
 
     @_device
-    def four(transform, low, high, key, stream, block):
-        a, b, c, d = make(transform, block, key, stream)
+    def four(values, low, high):
+        a, b, c, d = values
         return encode(a, low, high), encode(b, low, high), encode(c, low, high), encode(d, low, high)
 
-    return (two, _put_two, 2, size) if wide else (four, _put_four, 4, size)
+    return two if DTYPES[dtype].precision is DOUBLE else four
+
+
+def _plain_row(values: Any, encode: Any, size: int, shift: int) -> Any:
+    """Return a function that makes and stores those blocks of one row that are a thread's."""
+    put = _put_two if shift == 1 else _put_four
+
+    @_device
+    def plain(transform, low, high, key, stream, to, begin, columns, stride, block, step):
+        last = (begin + columns - 1) >> shift
+        while block <= last:
+            at = (block << shift) - begin
+            elements = encode(values(transform, block, key, stream), low, high)
+            put(to + at * stride, elements, at, columns, stride, size)
+            block += step
+
+    return plain
+
+
+def _redrawn_row(transform_class: Any, dtype: str, values: Any, encode: Any, size: int, shift: int) -> Any:
+    """Return the same where some values, or all, are made by attempts."""
+    put, row, encode_one = (
+        _put_two if shift == 1 else _put_four,
+        ROWS[transform_class],
+        _encoder(transform_class, dtype),
+    )
+    attempt_of, first_attempt = _attempts(transform_class, shift == 1), row.first_attempt
+    per_block, all_places = 1 << shift, (1 << (1 << shift)) - 1
+
+    @_device
+    def rejected_two(transform, made):
+        return _outside(transform, made[0]) + 2 * _outside(transform, made[1])
+
+    @_device
+    def rejected_four(transform, made):
+        low = _outside(transform, made[0]) + 2 * _outside(transform, made[1])
+        return low + 4 * _outside(transform, made[2]) + 8 * _outside(transform, made[3])
+
+    rejected = rejected_two if shift == 1 else rejected_four
+
+    @_device
+    def some_places(transform, low, high, key, stream, to, at, columns, stride, block):
+        made = values(transform, block, key, stream)
+        put(to, encode(made, low, high), at, columns, stride, size)
+        return rejected(transform, made)
+
+    @_device
+    def every_place(transform, low, high, key, stream, to, at, columns, stride, block):
+        return np.int64(all_places)
+
+    places = every_place if row.pair is None else some_places
+
+    @_device
+    def redrawn(transform, low, high, key, stream, to, begin, columns, stride, block, step):
+        last = (begin + columns - 1) >> shift
+        while block <= last:
+            todo, bit = np.int64(0), np.int64(0)
+            while bit < NOTED and block <= last:
+                at = (block << shift) - begin
+                noted = places(transform, low, high, key, stream, to + at * stride, at, columns, stride, block)
+                todo = add(todo, shl(noted, bit))
+                block += step
+                bit += per_block
+            attempt = np.int64(first_attempt)
+            while todo != 0:
+                place = trailing_zeros(todo)
+                its_block = block - ((bit >> shift) - (place >> shift)) * step
+                element = (its_block << shift) + (place & (per_block - 1))
+                value, done = attempt_of(transform, element, attempt, key, stream)
+                attempt += 1
+                if done:
+                    at = element - begin
+                    _one(to + at * stride, at, columns, encode_one(value, low, high))
+                    todo, attempt = and_(todo, sub(todo, 1)), np.int64(first_attempt)
+
+    return redrawn
 
 
 def _repeated(size: int) -> Any:
-    """Return the parts that `_stored` does, for a constant's bits."""
+    """Return the row of a constant's bits."""
 
     @_device
-    def two(transform, low, high, key, stream, block):
-        return transform.value, transform.value
+    def bits_of(transform, block, key, stream):
+        return transform.value
 
     @_device
-    def four(transform, low, high, key, stream, block):
-        return transform.value, transform.value, transform.value, transform.value
+    def two(value, low, high):
+        return value, value
 
-    return (two, _put_two, 2, size) if size == 8 else (four, _put_four, 4, size)
+    @_device
+    def four(value, low, high):
+        return value, value, value, value
+
+    return _plain_row(bits_of, two if size == 8 else four, size, 1 if size == 8 else 2)
 
 
-def _kernel(elements, put, count, size):
-    """Return the loop over blocks."""
-    shift = count.bit_length() - 1
+def _kernel(row: Any, shift: int) -> Any:
+    """Return the loop over the rows of an array; a block has ``1 << shift`` elements."""
 
     def fill_blocks(
         address,
@@ -282,17 +318,13 @@ def _kernel(elements, put, count, size):
         x_step, y_step, z_step = cuda.gridsize(3)
         plane = np.int64(z)
         while plane < planes:
-            row = np.int64(y)
-            while row < rows:
-                to = address + plane * plane_stride + row * row_stride
-                begin = first + plane * plane_step + row * row_step
-                last = (begin + columns - 1) >> shift
+            place = np.int64(y)
+            while place < rows:
+                to = address + plane * plane_stride + place * row_stride
+                begin = first + plane * plane_step + place * row_step
                 block = (begin >> shift) + np.int64(x)
-                while block <= last:
-                    at = (block << shift) - begin
-                    put(to + at * stride, elements(transform, low, high, key, stream, block), at, columns, stride, size)
-                    block += x_step
-                row += y_step
+                row(transform, low, high, key, stream, to, begin, columns, stride, block, np.int64(x_step))
+                place += y_step
             plane += z_step
 
     return fill_blocks
@@ -301,10 +333,20 @@ def _kernel(elements, put, count, size):
 @lru_cache(maxsize=64)
 def _function(transform_class: Any, dtype: str) -> Any:
     """Return the loop of a transform and a dtype, to be compiled."""
-    parts = (
-        _repeated(np.dtype(dtype).itemsize) if transform_class is ConstantTransform else _stored(transform_class, dtype)
-    )
-    return _kernel(*parts)
+    if transform_class is ConstantTransform:
+        size = np.dtype(dtype).itemsize
+        return _kernel(_repeated(size), 1 if size == 8 else 2)
+    size, wide = DTYPES[dtype].size, DTYPES[dtype].precision is DOUBLE
+    shift, values, encode = 1 if wide else 2, _values(transform_class, wide), _elements(transform_class, dtype)
+    if ROWS[transform_class].propose is None:
+        return _kernel(_plain_row(values, encode, size, shift), shift)
+    return _kernel(_redrawn_row(transform_class, dtype, values, encode, size, shift), shift)
+
+
+def _bounds(transform_class: Any) -> tuple[int, int]:
+    """Return the threads of a block, and how many blocks are to run at once: of a kernel with two draws one less."""
+    row = None if transform_class is ConstantTransform else ROWS[transform_class]
+    return THREADS, BLOCKS_AT_ONCE - (row is not None and row.pair is not None and row.propose is not None)
 
 
 @lru_cache(maxsize=64)
@@ -318,7 +360,7 @@ def kernel(transform_class: Any, dtype: str) -> Any:
         return cuda.jit(function)
     form: Any = importlib.import_module("numba.cuda.dispatcher")
     return keep(
-        cuda.jit(function, launch_bounds=BOUNDS),
+        cuda.jit(function, launch_bounds=_bounds(transform_class)),
         f"{describe(transform_class, dtype)} on a GPU",
         form.CUDACacheImpl,
         "cuda",
@@ -403,9 +445,8 @@ def ptx(transform: str, dtype: str, cc: tuple[int, int] = (9, 0)) -> str:
     parameters = types.NamedUniTuple(fields[0], len(fields), transform_class)
     arguments = (types.int64, parameters, real, real, types.uint64, types.uint64, *[types.int64] * 9)
     with _as_device(cc):
-        text, _ = cuda.compile(
-            _function(transform_class, dtype), arguments, device=False, abi="numba", cc=cc, launch_bounds=BOUNDS
-        )
+        options = {"device": False, "abi": "numba", "cc": cc, "launch_bounds": _bounds(transform_class)}
+        text, _ = cuda.compile(_function(transform_class, dtype), arguments, **options)
     return str(text)
 
 

@@ -33,6 +33,11 @@ def integer(combine: Callable[[int, int], int], *, unsigned: bool = False) -> Ca
     return meaning
 
 
+def trailing_zeros(x: Any) -> Any:
+    """Return the place of the lowest bit that is set."""
+    return type(x)((int(x) & -int(x)).bit_length() - 1)
+
+
 def fma(a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c with one rounding, by fractions.
 

@@ -23,6 +23,7 @@ from fastinit.kernels.simd import (
     BYTE,
     INT,
     LONG,
+    SHORT,
     TARGET,
     Lanes,
     element,
@@ -48,6 +49,9 @@ add, sub = _integer("add", operator.add), _integer("sub", operator.sub)
 and_, xor = _integer("and_", operator.and_), _integer("xor", operator.xor)
 shl = _integer("shl", operator.lshift)
 lshr, ashr = _integer("lshr", operator.rshift), _integer("ashr", operator.rshift)
+trailing_zeros = operation(  # the place of the lowest bit that is set, of an integer with one
+    lambda builder, x: builder.cttz(x, BIT(1)), meaning=emulation.trailing_zeros
+)
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:
@@ -65,16 +69,23 @@ def _high_product(builder: Any, a: Any, b: Any) -> Any:
         )
         return builder.call(mulhi, [a, fit(builder, b, INT)])
     product = _product(builder, a, b)
+    if isinstance(a.type, ir.VectorType) and a.type.element == INT:  # no shift: LLVM would keep what follows in 64 bits
+        halves = builder.bitcast(product, ir.VectorType(INT, 2 * a.type.count))
+        return builder.shuffle_vector(halves, halves, indices(range(1, 2 * a.type.count, 2)))
     high = builder.lshr(product, fit(builder, LONG(32), product.type))
     return builder.trunc(high, a.type) if element(a.type) == INT else high
 
 
 def _low_product(builder: Any, a: Any, b: Any) -> Any:
-    return builder.mul(a, fit(builder, b, a.type)) if element(a.type) == INT else _product(builder, a, b)
+    if a.type == INT:
+        return builder.mul(a, fit(builder, b, INT))
+    product = _product(builder, a, b)  # once for both halves
+    return builder.trunc(product, a.type) if element(a.type) == INT else product
 
 
 # the halves of a 64-bit product of 32-bit words, b below 2**32. In 64-bit lanes only the low halves of a and of a low
-# product count, so that both halves are one vector instruction; in 32-bit words they are two of a GPU's
+# product count, so that both halves are one vector instruction; in 32-bit words they are two of a GPU's. ARM
+# multiplies either half of a register of 32-bit lanes, and one shuffle takes a half of all products
 high_product = operation(_high_product, meaning=emulation.high_product)
 low_product = operation(_low_product, meaning=emulation.low_product)
 
@@ -141,16 +152,58 @@ real = operation(
     emulation.real,
 )
 low_half = operation(
-    lambda builder, i: builder.trunc(i, like(i.type, ir.IntType(16))),
+    lambda builder, i: builder.trunc(i, like(i.type, SHORT)),
     lambda kind: like(kind, types.uint16),
     emulation.cut(16),
 )
-low_word = operation(lambda builder, i: builder.trunc(i, INT), lambda _: types.uint32, emulation.cut(32))
+low_word = operation(
+    lambda builder, i: builder.trunc(i, like(i.type, INT)), lambda kind: like(kind, types.uint32), emulation.cut(32)
+)
 long_word = operation(  # (low, high)
     lambda builder, low, high: builder.or_(builder.zext(low, LONG), builder.shl(builder.zext(high, LONG), LONG(32))),
     lambda _: types.uint64,
     emulation.long_word,
 )
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite lacks."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def _bfloat16_lanes(builder: Any, x: Any) -> Any:
+    some, pieces = ir.VectorType(_IR_REAL[32], 16), []
+    kind, name = ir.VectorType(_BFloat(), 32), "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+    convert = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(kind, [some, some]), name)
+    for start in range(0, x.type.count, 32):
+        low, high = (builder.shuffle_vector(x, x, indices(range(k, k + 16))) for k in (start, start + 16))
+        pieces.append(builder.bitcast(builder.call(convert, [high, low]), ir.VectorType(SHORT, 32)))
+    while len(pieces) > 1:
+        lanes = indices(range(2 * pieces[0].type.count))
+        pieces = [builder.shuffle_vector(*pieces[k : k + 2], lanes) for k in range(0, len(pieces), 2)]
+    return pieces[0]
+
+
+def _float16_lanes(builder: Any, x: Any) -> Any:
+    rounded = builder.fptrunc(x, ir.VectorType(ir.HalfType(), x.type.count))
+    return builder.bitcast(rounded, ir.VectorType(SHORT, x.type.count))
+
+
+def _shorts(kind: Any) -> Any:
+    return like(kind, types.uint16)
+
+
+# finite float32 lanes rounded to nearest even by one instruction, as the bits of bfloat16, if `TARGET.bfloats`: there
+# subnormals become zero; and of float16, if `TARGET.halves`
+bfloat16_lanes, float16_lanes = operation(_bfloat16_lanes, _shorts), operation(_float16_lanes, _shorts)
 
 _LANES = ir.VectorType(LONG, BLOCKS)
 
@@ -168,6 +221,8 @@ iota: Any = intrinsic(_iota)  # (): 0, 1, 2, ... in `BLOCKS` lanes
 
 
 def _weave(builder: Any, x: Any, y: Any) -> Any:
+    if element(x.type) == INT:
+        return _interleave(builder, x, y)
     kind = ir.VectorType(INT, 2 * x.type.count)
     places = (at for k in range(0, kind.count, 2) for at in (k, kind.count + k))
     return builder.shuffle_vector(builder.bitcast(x, kind), builder.bitcast(y, kind), indices(places))
@@ -178,20 +233,19 @@ def _interleave(builder: Any, x: Any, y: Any) -> Any:
     return builder.shuffle_vector(x, y, indices(at for k in range(count) for at in (k, count + k)))
 
 
-def _every_other(first: int) -> Any:
-    return operation(
-        lambda builder, x: builder.shuffle_vector(x, x, indices(range(first, x.type.count, 2))),
-        lambda kind: Lanes(kind.element, kind.count // 2),
-    )
-
-
 broadcast = operation(lambda builder, x: fit(builder, x, _LANES), _uint64_lanes)  # one uint64 in `BLOCKS` lanes
-widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint32 lanes as uint64
+words_of = operation(  # the low halves of uint64 lanes, in the lanes that the words of Philox live in
+    lambda builder, x: builder.trunc(x, like(x.type, INT)) if TARGET.lane_bits == 32 else x,
+    lambda kind: like(kind, types.uint32) if TARGET.lane_bits == 32 else kind,
+)
+widen = operation(lambda builder, x: builder.zext(x, like(x.type, LONG)), _uint64_lanes)  # uint16 lanes as uint64
 # the low halves of uint64 lanes, x0 y0 x1 y1 ..., as uint32; and two neighbours of those as a uint64, low half first
 weave = operation(_weave, lambda kind: Lanes(types.uint32, 2 * kind.count))
-join = operation(lambda builder, x: builder.bitcast(x, _LANES), _uint64_lanes)
+join = operation(
+    lambda builder, x: builder.bitcast(x, ir.VectorType(LONG, x.type.count // 2)),
+    lambda kind: Lanes(types.uint64, kind.count // 2),
+)
 interleave = operation(_interleave, lambda kind: Lanes(kind.element, 2 * kind.count))  # x0 y0 x1 y1 ...
-even, odd = _every_other(0), _every_other(1)  # x0 x2 x4 ...; x1 x3 x5 ...
 movemask = operation(  # up to 64 conditions as the bits of a uint64, the first one the lowest
     lambda builder, x: builder.zext(builder.bitcast(x, ir.IntType(x.type.count)), LONG), lambda _: types.uint64
 )
@@ -271,6 +325,9 @@ def _nothing(kind: Any) -> Any:
     return types.void
 
 
+VALUES = max(16, TARGET.compresses)  # that are looked at together
+
+
 def _load_many(element: Any, kind: Any, count: int) -> Any:
     """Load ``count`` numbers from any address."""
     return operation(
@@ -278,8 +335,12 @@ def _load_many(element: Any, kind: Any, count: int) -> Any:
     )
 
 
-load_places, load_lanes = _load_many(types.uint32, INT, BLOCKS), _load_many(types.uint64, LONG, BLOCKS)
-load_singles, load_doubles = _load_many(types.float32, _IR_REAL[32], 16), _load_many(types.float64, _IR_REAL[64], 16)
+load_places, load_lanes = _load_many(types.uint16, SHORT, BLOCKS), _load_many(types.uint64, LONG, BLOCKS)
+load_words = _load_many(types.uint32, INT, BLOCKS)
+load_singles, load_doubles = (
+    _load_many(types.float32, _IR_REAL[32], VALUES),
+    _load_many(types.float64, _IR_REAL[64], VALUES),
+)
 store = operation(lambda builder, to, value: _store(builder, to, value) and None, _nothing)  # (to, value), any address
 store_nontemporal = operation(_store_nontemporal, _nothing)  # (to, lanes): past the caches, to a whole line
 copy_line = operation(  # (to, source): one cache line past the caches, to its own address
@@ -306,6 +367,8 @@ move = operation(  # (to, source, unit): one element as wide as ``unit``, at any
 )
 fence = operation(lambda builder, _: builder.fence("seq_cst"), _nothing)  # (0): streamed lines are visible after it
 pointer = operation(lambda builder, address: builder.inttoptr(address, BYTE.as_pointer()), lambda _: types.voidptr)
+
+
 popcount = operation(  # of the conditions hold
     lambda builder, x: builder.zext(builder.ctpop(builder.bitcast(x, ir.IntType(x.type.count))), LONG),
     lambda _: types.int64,
@@ -315,24 +378,39 @@ popcount = operation(  # of the conditions hold
 def _store_compressed(builder: Any, to: Any, first: Any, condition: Any) -> None:
     count = condition.type.count
     if TARGET.compresses:
-        places = ir.VectorType(INT, count)
+        places = ir.VectorType(SHORT, count)
         numbers = builder.add(fit(builder, first, places), ir.Constant(places, list(range(count))))
         kind = ir.FunctionType(places, [places, condition.type, places])
-        name = f"llvm.experimental.vector.compress.v{count}i32"
+        name = f"llvm.experimental.vector.compress.v{count}i16"
         compress = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
         _store(builder, to, builder.call(compress, [numbers, condition, ir.Constant(places, ir.Undefined)]))
         return
-    first = fit(builder, first, INT)
+    first = fit(builder, first, SHORT)
     for k in range(count):
-        _store(builder, to, builder.add(first, INT(k)))
+        _store(builder, to, builder.add(first, SHORT(k)))
         holds = builder.extract_element(condition, INT(k))
-        to = builder.add(to, builder.shl(builder.zext(holds, LONG), LONG(2)))
+        to = builder.add(to, builder.shl(builder.zext(holds, LONG), LONG(1)))
 
 
-# (to, first, conditions): first + k for every k that holds, those first, as int32, and up to as many more as there are
+# (to, first, conditions): first + k for every k that holds, those first, as uint16, and up to as many more as there are
 # conditions. One instruction where the processor has it. LLVM has a way for every other, but its code for SVE lets
 # a store pass another one to the same place
 store_compressed = operation(_store_compressed, _nothing)
+
+
+def _scatter(builder: Any, to: Any, places: Any, source: Any, lanes: Any) -> None:
+    _store(builder, source, lanes)
+    size = 4 if lanes.type.element == _IR_REAL[32] else 8
+    unit = ir.IntType(8 * size)
+    for k in range(lanes.type.count):
+        place = builder.zext(_load(builder, builder.add(places, LONG(2 * k)), SHORT), LONG)
+        value = _load(builder, builder.add(source, LONG(size * k)), unit)
+        _store(builder, builder.add(to, builder.mul(place, LONG(size))), value)
+
+
+# (to, places, source, lanes): lane k to number places[k], a uint16, from the address ``to`` on. Through memory at
+# ``source``, since a processor reads a lane from there sooner than from a register
+scatter = operation(_scatter, _nothing)
 
 
 def _full_vectors(context: Any) -> Any:

@@ -31,7 +31,8 @@ def philox(c0, c1, c2, c3, k0, k1):
 
     Only the low 32 bits of every argument and result count. On the CPU a word lives in a 64-bit lane because the
     product that each round needs is 64 bits wide: one vector instruction multiplies the low halves and ignores the high
-    ones, so that nothing is masked between the rounds. On a GPU words are uint32.
+    ones, so that nothing is masked between the rounds. On ARM, which multiplies no such lanes, and on a GPU words are
+    uint32.
     """
     for _ in range(10):
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)

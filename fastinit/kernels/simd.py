@@ -17,7 +17,7 @@ from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer, infer_global, make_intrinsic_template, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-BIT, BYTE, INT, LONG = (ir.IntType(width) for width in (1, 8, 32, 64))
+BIT, BYTE, SHORT, INT, LONG = (ir.IntType(width) for width in (1, 8, 16, 32, 64))
 
 
 class Target(NamedTuple):
@@ -25,29 +25,42 @@ class Target(NamedTuple):
 
     vector_bits: int  # of the widest registers
     blocks: int  # Philox blocks made side by side
-    compresses: bool  # one instruction stores the chosen lanes of a vector
+    compresses: int  # lanes of 16 bits, of which one instruction moves the chosen ones together; 0 without it
+    halves: bool  # one instruction rounds float32 to float16
+    bfloats: bool  # and to bfloat16, of subnormals to zero
+    lane_bits: int = 64  # of the lane that a word of Philox lives in
     line: int = 64  # bytes of a cache line
 
 
-def target_of(features: Container[str]) -> Target:
-    """Return the target of a processor with these features, by LLVM's names; no two architectures share one.
+def target_of(triple: str, features: Container[str]) -> Target:
+    """Return the target of a processor, by LLVM's names of its kind and of its features.
 
     Examples
     --------
-    >>> target_of({"+neon"})
-    Target(vector_bits=128, blocks=4, compresses=False, line=64)
+    >>> target_of("x86_64-unknown-linux-gnu", {"+avx2", "+fma"})
+    Target(vector_bits=256, blocks=8, compresses=0, halves=False, bfloats=False, lane_bits=64, line=64)
     """
+    if triple.startswith(("aarch64", "arm64")):  # see docs/processors.md; SVE compresses, but LLVM does it wrong
+        return Target(128, 8, 0, True, False, lane_bits=32)
     # Four registers of 64-bit lanes where those have 512 bits, else two: one chain of ten dependent rounds leaves the
     # multipliers idle; more chains than registers go through memory
-    compresses = "+avx512f" in features
+    compresses = 32 if "+avx512vbmi2" in features else 16 if "+avx512f" in features else 0
+    halves = "+f16c" in features
+    bfloats = "+avx512bf16" in features
     if "+avx512dq" in features:
-        return Target(512, 32, compresses)
+        return Target(512, 32, compresses, halves, bfloats)
     if "+fma" in features:
-        return Target(512 if compresses else 256, 8, compresses)
-    return Target(128, 4, compresses)
+        return Target(512 if compresses else 256, 8, compresses, halves, bfloats)
+    return Target(128, 4, compresses, halves, bfloats)
 
 
-TARGET = target_of(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+def _target() -> Target:
+    """Return the target of the processor that Numba compiles for."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return target_of(triple, features.split(","))
+
+
+TARGET = _target()
 BLOCKS = TARGET.blocks
 
 

@@ -32,11 +32,12 @@ from fastinit.kernels.simd import BLOCKS, TARGET
 
 GROUP = 4 * BLOCKS  # elements of a group; of float64 half as many
 LINE = TARGET.line  # bytes of a cache line
-SPAN = 2048  # consecutive elements that a tile holds in the cache, a multiple of every group
-TILE = 16 * SPAN  # elements of a tile whose rows are stored whole: the work that is done once a tile must not show
-ROWS_TILE = 2 * SPAN  # of one that is made of rows; those that are packed fill half of it
-ROOM = ROWS_TILE + GROUP + LINE  # of a tile at most: two spans, or the rows of one, and what overshoots
-SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 4 + 2) + ROWS_TILE * 16 + BLOCKS * 24 + 4 * 8 + LINE
+SPAN = 4096  # consecutive elements that a tile holds in the cache, a multiple of every group
+TILE = 8 * SPAN  # elements of a tile whose rows are stored whole: the work that is done once a tile must not show
+ROWS_TILE = 4096  # of one that is made of rows; those that are packed fill half of it
+ROOM = max(2 * SPAN, ROWS_TILE) + GROUP + LINE  # of a tile at most: two spans, or rows, and what overshoots
+REDRAWN = 256  # elements that are redrawn at once
+SCRATCH_BYTES = ROOM * (8 + 8 + 4 + 4 + 4 + 2) + ROWS_TILE * 16 + BLOCKS * 24 + REDRAWN * 16 + 4 * 8 + LINE
 LISTED = 8  # blocks that are listed at once
 
 # How a tile goes to memory: a run of one row; rows that follow each other in memory, packed; rows wherever they are;
@@ -83,8 +84,9 @@ class Parts(NamedTuple):
     blocks: Any  # int64: the blocks of the tile's rows
     firsts: Any  # int64: the index in the tensor of each row's first element
     places: Any  # int64: where in memory each column of the tile goes, relative to its row; or each row
+    words: Any  # uint32: the words of `REDRAWN` blocks, the first ones of all, the second ones, ...
     fresh: Any  # the next proposals for some of ``todo``
-    todo: Any  # int32: places in a span that are out of bounds
+    todo: Any  # uint16: places in a span that are out of bounds
     starts: Any  # int32: where in ``values`` each row of the tile begins
     encoded: Any  # 16-bit elements
     pending: Any  # int64, to stream: destination, source, number of lines; and the place for the next span
@@ -103,13 +105,13 @@ def carve(memory):
     blocks = elements + BLOCKS * 8
     firsts = blocks + ROOM * 4
     places = firsts + ROWS_TILE * 8
-    fresh = places + ROWS_TILE * 8
+    words = places + ROWS_TILE * 8
+    fresh = words + REDRAWN * 16
     todo = fresh + BLOCKS * 8
     starts = todo + ROOM * 4
     encoded = starts + ROOM * 4
-    return Parts(
-        values, packed, lanes, elements, blocks, firsts, places, fresh, todo, starts, encoded, encoded + ROOM * 2
-    )
+    pending = encoded + ROOM * 2
+    return Parts(values, packed, lanes, elements, blocks, firsts, places, words, fresh, todo, starts, encoded, pending)
 
 
 @pass_

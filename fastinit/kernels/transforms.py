@@ -336,14 +336,16 @@ class Transform(NamedTuple):
     first_attempt: int = 0  # of the proposals
     propose: Callable[..., Any] | None = None  # None where nothing is rejected
     bounded: bool = True  # rounded values are clamped to the distribution's support
+    clamps: bool = False  # the function of pairs does so: no value is rounded past a bound that the dtype has
+    grain: float = 1.0  # times the smallest parameter but zeros, as float32: all values of pairs are multiples of it
 
 
 # The registry. Every kind of proposal has its own attempts, so that distributions that differ in kind share no word; no
 # kind's acceptance is below 1/4, so that none ever uses up its attempts.
 TRANSFORMS: dict[str, Transform] = {
     "words": Transform(WordsTransform, words_pair),
-    "uniform": Transform(UniformTransform, uniform_pair),
-    "normal": Transform(NormalTransform, normal_pair, bounded=False),
+    "uniform": Transform(UniformTransform, uniform_pair, clamps=True, grain=2.0**-24),
+    "normal": Transform(NormalTransform, normal_pair, bounded=False, grain=2.0**-98),
     "truncated": Transform(TruncatedTransform, normal_pair, 1, propose_normal),
     "narrow": Transform(NarrowTransform, None, 2048, propose_uniform),
     "tail": Transform(TailTransform, None, 3072, propose_exponential),

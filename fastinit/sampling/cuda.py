@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import itertools
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ Sizes = tuple[int, ...]
 
 BLOCKS_PER_UNIT = 16  # of threads, for each multiprocessor: enough to even out, few enough to start at once
 MOST_BLOCKS = 65535  # along the second and third axis of a grid
+LEAST_BLOCKS = 128  # of a grid: numba-cuda warns of fewer, also where there is not more to do
 
 
 def opened(out: Any) -> tuple[Array, Buffer]:
@@ -40,33 +41,85 @@ def opened(out: Any) -> tuple[Array, Buffer]:
     return buffer.view, buffer
 
 
+@lru_cache(maxsize=1024)
 def planned(init: Initializer, dtype: np.dtype[Any], strides: Sizes, shape: Sizes, whole: Sizes, offset: Sizes) -> Work:
-    """Plan the fill of an array of this layout, checked to be possible."""
+    """Plan the fill of an array of this layout, checked to be possible; kept, as on the CPU."""
     load(*FOR_FILLS)
     from fastinit.sampling.lowering import lower, lower_constant
 
     content = distribution_of(init, dtype, strides, shape, whole)
     if isinstance(content, Constant):
-        value = lower_constant(content, dtype)
-        return Launched(lambda out, key, stream: out.constant(value))
+        return Launch.of_constant(lower_constant(content, dtype), shape, strides)
     if isinstance(content, Distribution):
-        lowered = lower(content, dtype)
-        return Launched(lambda out, key, stream: out.draw(lowered, whole, offset, key, stream))
+        return Launch.of(lower(content, dtype), dtype.name, shape, strides, whole, offset)
     return Copied(cpu.planned(init, dtype, np.empty(shape, dtype).strides, shape, whole, offset))
 
 
-class Launched(NamedTuple):
-    """Content that a kernel makes."""
+class Launch(NamedTuple):
+    """Content that a kernel makes: the kernel, and its arguments but the address, the key and the stream.
 
-    launch: Callable[[Buffer, np.uint64, np.uint64], None]  # given key and stream
+    A kernel runs over three axes, and is started once for each place along the others.
+    """
+
+    transform: Any
+    bounds: tuple[Any, Any]
+    dtype: str
+    size: int  # of an element, in bytes
+    first: int
+    columns: Axis
+    rows: Axis
+    planes: Axis
+    others: tuple[Axis, ...]
+
+    @staticmethod
+    def of(lowered: Lowered, dtype: str, shape: Sizes, strides: Sizes, whole: Sizes, offset: Sizes) -> Launch:
+        """Plan a distribution's values."""
+        first, axes = merged(shape, strides, whole, offset)
+        columns, rows, planes, others = _loops(axes, lowered.size)
+        bounds = lowered.low, lowered.high
+        return Launch(lowered.transform, bounds, dtype, lowered.size, first, columns, rows, planes, tuple(others))
+
+    @staticmethod
+    def of_constant(value: Any, shape: Sizes, strides: Sizes) -> Launch:
+        """Plan the copies of one value."""
+        from fastinit.kernels.cuda import ConstantTransform, bits_name
+
+        value = np.asarray(value)
+        bits, none = bits_name(value.itemsize), np.float64(0) if value.itemsize == 8 else np.float32(0)
+        columns, rows, planes, others = _loops(merged(shape, strides, shape, (0,) * len(shape))[1], value.itemsize)
+        transform = ConstantTransform(value.view(bits)[()])
+        return Launch(transform, (none, none), bits, value.itemsize, 0, columns, rows, planes, tuple(others))
 
     def run(self, out: Buffer, key: np.uint64, stream: np.uint64, threads: int | None, progress: Progress) -> None:
         """Start the kernel, and report it as done."""
         thread_count(threads)
-        self.launch(out, key, stream)
+        _check_device()
+        if out.view.size:
+            self._start(out, key, stream)
         if progress is not None and progress is not False:
             with reporter(progress) as report:
                 report(out.view.nbytes, out.view.nbytes)
+
+    def _start(self, out: Buffer, key: np.uint64, stream: np.uint64) -> None:
+        """Start the kernel on the GPU and the queue of an array."""
+        cuda = _numba_cuda()
+
+        from fastinit.kernels.cuda import SIMULATED, kernel
+
+        columns, rows, planes = self.columns, self.rows, self.planes
+        numbers = [*map(np.int64, (columns.length, columns.stride, *rows, *planes))]
+        address = out.view.__array_interface__["data"][0]
+        with out.current():
+            units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
+            grid, threads = _grid(columns, rows, planes, 2 if self.size == 8 else 4, units * BLOCKS_PER_UNIT)
+            if not SIMULATED:
+                grid = (max(grid[0], -(-LEAST_BLOCKS // (grid[1] * grid[2]))), *grid[1:])
+            transform_class: Any = type(self.transform)
+            run = kernel(transform_class, self.dtype)[grid, threads, out.queue_of_numba()]
+            for places in itertools.product(*(range(axis.length) for axis in self.others)):
+                to = address + sum(at * axis.stride for at, axis in zip(places, self.others, strict=True))
+                index = self.first + sum(at * axis.step for at, axis in zip(places, self.others, strict=True))
+                run(np.int64(to), self.transform, *self.bounds, key, stream, np.int64(index), *numbers)
 
 
 class Copied(NamedTuple):
@@ -122,20 +175,6 @@ class Buffer:
             )
         return Buffer(view, found.get("stream") if queue is None else queue, device)
 
-    def draw(self, lowered: Lowered, shape: Sizes, offset: Sizes, key: np.uint64, stream: np.uint64) -> None:
-        """Fill it with a distribution's values."""
-        transform, low, high = lowered[:3]
-        self._launch(self.view.dtype.name, transform, low, high, key, stream, shape, offset)
-
-    def constant(self, value: Any) -> None:
-        """Fill it with one value."""
-        _check_device()
-        from fastinit.kernels.cuda import ConstantTransform, bits_name
-
-        bits, none = bits_name(self.view.itemsize), np.float64(0) if self.view.itemsize == 8 else np.float32(0)
-        distribution = ConstantTransform(np.asarray(value).view(bits)[()])
-        self._launch(bits, distribution, none, none, 0, 0, self.view.shape, (0,) * self.view.ndim)
-
     def copy(self, host: Array) -> None:
         """Fill it from the CPU's memory."""
         if not self.view.size:
@@ -152,15 +191,15 @@ class Buffer:
             return
         address = self.view.__array_interface__["data"]
         description = {"shape": (host.nbytes,), "typestr": "|u1", "data": address, "version": 3}
-        with self._current():
+        with self.current():
             target = cuda.from_cuda_array_interface(description, sync=False)
-            target.copy_to_device(host.reshape(-1).view(np.uint8), stream=self._queue())
+            target.copy_to_device(host.reshape(-1).view(np.uint8), stream=self.queue_of_numba())
 
-    def _current(self) -> Any:
+    def current(self) -> Any:
         """Return a context in which the GPU that holds the array is the current one."""
         return nullcontext() if self.device is None else _numba_cuda().gpus[self.device]
 
-    def _queue(self) -> Any:
+    def queue_of_numba(self) -> Any:
         """Return the queue as Numba has it."""
         cuda = _numba_cuda()
 
@@ -170,31 +209,6 @@ class Buffer:
             return 0
         named = {1: cuda.legacy_default_stream, 2: cuda.per_thread_default_stream}
         return named[self.queue]() if self.queue in named else cuda.external_stream(self.queue)
-
-    def _launch(
-        self, dtype: str, distribution: Any, low: Any, high: Any, key: Any, stream: Any, shape: Any, offset: Any
-    ) -> None:
-        """Start a kernel: over three axes, and once for each place along the others."""
-        _check_device()
-        if not self.view.size:
-            return
-        cuda = _numba_cuda()
-
-        from fastinit.kernels.cuda import SIMULATED, kernel
-
-        view, transform_class = self.view, cast("Any", type(distribution))
-        first, axes = merged(view.shape, view.strides, shape, offset)
-        columns, rows, planes, others = _loops(axes, view.itemsize)
-        numbers = (columns.length, columns.stride, *rows, *planes)
-        address, words = view.__array_interface__["data"][0], (np.uint64(key), np.uint64(stream))
-        with self._current():
-            units = 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
-            grid, threads = _grid(columns, rows, planes, 2 if view.itemsize == 8 else 4, units * BLOCKS_PER_UNIT)
-            run = kernel(transform_class, dtype)[grid, threads, self._queue()]
-            for places in itertools.product(*(range(axis.length) for axis in others)):
-                to = address + sum(at * axis.stride for at, axis in zip(places, others, strict=True))
-                index = first + sum(at * axis.step for at, axis in zip(places, others, strict=True))
-                run(np.int64(to), distribution, low, high, *words, np.int64(index), *map(np.int64, numbers))
 
 
 def _view(found: Any) -> Array:
@@ -246,11 +260,13 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     return cuda.device_array(shape, dtype)
 
 
+@cache
 def _numba_cuda() -> Any:
     """Return Numba's module, which has no types."""
     return importlib.import_module("numba.cuda")
 
 
+@cache  # once all is there
 def _check_device() -> None:
     """Refuse to go on without numba-cuda or without a GPU."""
     from fastinit.kernels.cuda import INSTALL, check_installed

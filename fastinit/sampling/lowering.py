@@ -48,6 +48,8 @@ def lower(distribution: Distribution, dtype: np.dtype[Any]) -> Lowered:
         raise ValueError(
             f"the interval {list(distribution.support)} is too narrow for {precision.name}: {distribution}"
         )
+    if "low" in values:  # a uniform's, beyond which no value is rounded if the dtype has them
+        values |= {"low": low, "high": high}
     transform = TRANSFORMS[name].parameters(**{field: real(value) for field, value in values.items()})
     return Lowered(transform, real(low), real(high), row.encoding, precision, row.size)
 

@@ -150,13 +150,13 @@ def _blocks(first: int, size: int, columns: int, axes: list[Axis]) -> tuple[int,
 
 def _short(first: int, size: int, last: Axis, axes: list[Axis], streaming: bool) -> Tiling:
     """Return the tiles of short rows: each is of many rows, of all axes."""
-    from fastinit.kernels.stores import APART, GROUP, PACKED, SPAN, Plan
+    from fastinit.kernels.stores import APART, GROUP, PACKED, ROWS_TILE, Plan
 
     columns, rows = last.length, math.prod(axis.length for axis in axes)
     many, whole_blocks = _blocks(first, size, columns, axes)
     strides = [axis.stride for axis in axes]
     dense = strides == [size * columns * math.prod(axis.length for axis in axes[k + 1 :]) for k in range(len(axes))]
-    tile_rows = max(1, SPAN // (many * (2 if size == 8 else 4)))
+    tile_rows = max(1, ROWS_TILE // 2 // (many * (2 if size == 8 else 4)))
     unit = GROUP // math.gcd(GROUP, columns)  # rows that are whole groups, and whole lines
     tile_rows -= tile_rows % unit if tile_rows > unit else 0
     tile_rows = min(tile_rows, rows)
