@@ -222,7 +222,7 @@ def test_clamped_at_the_tails_is_rejected() -> None:
 def test_cut_tails_are_rejected() -> None:
     """Beyond 5 sigma lie 154 of 2**28 elements."""
     x = right(CUT, 1 << 28)
-    assert failed(verify(x, NORMAL)) == ["beyond 5 sigma"]
+    assert "beyond 5 sigma" in failed(verify(x, NORMAL))
     assert verify(x, CUT).passed
 
 

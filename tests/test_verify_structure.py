@@ -21,8 +21,9 @@ from scipy import stats
 import fastinit as fi
 from bench.power import DEFECTS
 from fastinit.verification.checkpoints import verify_tensors
-from fastinit.verification.dependence import _largest_eigenvalue
-from fastinit.verification.geometry import geometry
+from fastinit.verification.dependence import _largest_eigenvalue, _test_spectrum
+from fastinit.verification.evidence import Evidence
+from fastinit.verification.geometry import Axis, geometry
 from fastinit.verification.lines import Sums, deviates
 from fastinit.verification.null_distribution import Null, null_of
 from fastinit.verification.verifier import verify
@@ -267,6 +268,29 @@ def test_the_largest_eigenvalue_is_lapack_s() -> None:
     x = np.random.default_rng(1).standard_normal((200, 300))
     for matrix in (x @ x.T, np.eye(100), np.ones((70, 70))):
         assert _largest_eigenvalue(matrix) == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-9)
+
+
+@pytest.mark.parametrize(("lines", "elements", "matrices"), [(32, 500, 3000), (64, 64, 1000)])
+def test_cosines_have_their_distributions(lines: int, elements: int, matrices: int) -> None:
+    """Small p-values of many matrices of normals, by the sum of squares and the largest eigenvalue.
+
+    Bounds of 1e-6. There may be a fifth more of the sum's, and fewer of the eigenvalue's, whose law is that of lines
+    that do not all have the length 1.
+    """
+    generator, evidence = np.random.default_rng(8), Evidence()
+    for _ in range(matrices):
+        x = generator.standard_normal((lines, elements))
+        x /= np.sqrt((x * x).sum(axis=1, keepdims=True))
+        _test_spectrum(np.einsum("ik,jk->ij", x, x), elements, Axis("rows {}", lines), evidence)
+    for name in ("dependence of rows", "spectrum of rows"):
+        chances = np.array([one.pvalue for one in evidence.made if one.name == name])
+        assert len(chances) == matrices
+        for limit in (0.2, 0.05, 0.01):
+            low = int((chances < limit).sum())
+            least = limit / (2 if name.startswith("dependence") else 8)
+            assert stats.binom.isf(1 - 1e-6, matrices, least) <= low <= stats.binom.isf(1e-6, matrices, 1.2 * limit), (
+                name
+            )
 
 
 # Several tensors
