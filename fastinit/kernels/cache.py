@@ -103,13 +103,18 @@ def _compiled(kernel: Kernel) -> Any:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Let the garbage collector rest: it would look at a million objects of Numba's again and again."""
+    """Let the garbage collector rest, and never look at what is there afterwards: a million objects of Numba's.
+
+    They live as long as the process; to look at them takes a third of a second, when Python ends for the last time.
+    """
     collects = gc.isenabled()
+    gc.collect()  # what is garbage already would stay
     gc.disable()
     try:
         yield
     finally:
         if collects:
+            gc.freeze()
             gc.enable()
 
 
