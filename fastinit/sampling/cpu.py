@@ -166,8 +166,8 @@ def _regular(lowered: Lowered) -> bool:
 
     if lowered.encoding != "bfloat16" or not TARGET.bfloats:
         return True
-    least = 2.0**-126 / GRAINS.get(type(lowered.transform), 1.0)
-    return all(number == 0 or abs(number) >= least for number in lowered.transform)
+    grain = GRAINS.get(type(lowered.transform))
+    return grain is not None and all(number == 0 or abs(number) * grain >= 2.0**-126 for number in lowered.transform)
 
 
 class Pieces(NamedTuple):
