@@ -110,7 +110,8 @@ def wide(precision: str) -> Any:
         clean, places = clean_values(), _bins()
         mean, rest, inverse, most = numbers[0], numbers[1], numbers[2], numbers[3]
         for k in range(3):  # what lies before, the run itself, and what lies behind
-            begin, end = (0, first, last)[k], (first, last, part.size)[k]
+            begin = 0 if k == 0 else first if k == 1 else last  # not from a tuple, whose index might be wrong
+            end = first if k == 0 else last if k == 1 else part.size
             for start in range(begin, end, TILE):
                 some = min(TILE, end - start)
                 source, z, at = part[start : start + some], scores[start : start + some], places[:some]
