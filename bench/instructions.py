@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIPLE = "aarch64-unknown-linux-gnu"
@@ -73,6 +73,25 @@ def cycles(loop: Sequence[str], cpu: str, command: str) -> float:
     return int(total) / ITERATIONS
 
 
+def machine_of(cpu: str) -> Any:
+    """Return LLVM's description of an ARM processor."""
+    from llvmlite import binding
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    return binding.Target.from_triple(TRIPLE).create_target_machine(cpu=cpu, opt=3)
+
+
+def retargeted(text: str, machine: Any) -> Any:
+    """Return the module of LLVM's text that was written for the processor that is here, for an ARM one."""
+    from llvmlite import binding
+
+    text = re.sub('target triple = ".*"', f'target triple = "{TRIPLE}"', text)
+    return binding.parse_assembly(
+        re.sub('target datalayout = ".*"', f'target datalayout = "{machine.target_data}"', text)
+    )
+
+
 def unoptimized(kind: str) -> str:
     """Return what Numba gives LLVM to optimize, for the target that has been set."""
     import inspect
@@ -115,15 +134,11 @@ def rows(kinds: Sequence[str], cpus: Sequence[str], mca: str | None) -> Iterator
 
     from fastinit.kernels.processor import TARGET
 
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
     for kind in kinds:
         raw = unoptimized(kind)
         for cpu in cpus:
-            machine = binding.Target.from_triple(TRIPLE).create_target_machine(cpu=cpu, opt=3)
-            text = re.sub('target triple = ".*"', f'target triple = "{TRIPLE}"', raw)
-            text = re.sub('target datalayout = ".*"', f'target datalayout = "{machine.target_data}"', text)
-            module = binding.parse_assembly(text)
+            machine = machine_of(cpu)
+            module = retargeted(raw, machine)
             tuning = binding.create_pipeline_tuning_options(speed_level=3)
             tuning.loop_vectorization = tuning.slp_vectorization = True
             passes = binding.create_pass_builder(machine, tuning)

@@ -24,10 +24,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.instructions import ROOT, TRIPLE, machine_of, retargeted
+
 TRANSFORMS = {"uniform": "uniform", "normal": "normal", "truncated normal": "truncated"}
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}  # bytes
 REDRAWN = 0.0455  # of a normal beyond two sigma: each takes a block for itself, of which the first pair is computed
@@ -62,13 +62,12 @@ MOVE = re.compile(r"v(mov|p?broadcast)|ld|st|mov|dup|ins|umov|vzero|prfm")
 def loop_of(distribution: str, dtype: str, arm: str) -> Iterator[str]:
     """Yield the instructions of one turn of the loop, as this process compiles it."""
     import numpy as np
-    from llvmlite import binding
     from numba import types
 
     from fastinit.kernels import processor
 
     if arm:  # before the kernels are imported
-        processor.TRIPLE = "aarch64-unknown-linux-gnu"
+        processor.TRIPLE = TRIPLE
         processor.TARGET = processor.target_of(processor.TRIPLE, ())
         processor.BLOCKS = processor.TARGET.blocks
     from fastinit.kernels import compiler, cpu
@@ -88,12 +87,8 @@ def loop_of(distribution: str, dtype: str, arm: str) -> Iterator[str]:
     arguments = ("int64", "int64", "uint64", "int64", "int64", "int64")
     module = compiler._linked(groups, arguments, "int64", "groups")
     if arm:
-        binding.initialize_all_targets()
-        binding.initialize_all_asmprinters()
-        target = binding.Target.from_triple(processor.TRIPLE).create_target_machine(cpu=arm, opt=3)
-        text = re.sub('target triple = ".*"', f'target triple = "{processor.TRIPLE}"', str(module))
-        text = re.sub('target datalayout = ".*"', f'target datalayout = "{target.target_data}"', text)
-        module = binding.parse_assembly(text)
+        target = machine_of(arm)
+        module = retargeted(str(module), target)
     else:
         target = processor.machine()
     compiler._optimize(module, target)

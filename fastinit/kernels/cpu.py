@@ -75,22 +75,12 @@ class Request(NamedTuple):
     stream: int
 
 
-class Float16(NamedTuple):
-    """A `Request` of values rounded to float16."""
-
-    low: Any
-    high: Any
-    key: int
-    stream: int
+class Float16(Request):
+    """The same of values rounded to float16."""
 
 
-class BFloat16(NamedTuple):
-    """A `Request` of values rounded to bfloat16."""
-
-    low: Any
-    high: Any
-    key: int
-    stream: int
+class BFloat16(Request):
+    """The same of values rounded to bfloat16."""
 
 
 REQUESTS: dict[str, Any] = {"as is": Request, "float16": Float16, "bfloat16": BFloat16}  # by the encoding's name
