@@ -1,9 +1,9 @@
-"""Doctests of adapters are collected where their packages are installed."""
+"""Adapters, and what a rank runs in a process of its own, are collected where their packages are installed."""
 
 from importlib.util import find_spec
 
 _ADAPTERS = {
-    "torch": ["fastinit/torch/*"],
+    "torch": ["fastinit/torch/*", "tests/torch_ranks.py"],
     "jax": ["fastinit/jax/*"],
     "dask": ["fastinit/dask.py"],
     "zarr": ["fastinit/zarr.py", "fastinit/io/zarr_*"],

@@ -28,8 +28,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.torch import fill_, sharding
-from fastinit.torch.sharding import LocalRegion, local_regions, regions_of
 from tests.helpers import ROOT, assert_same, environment
 
 torch: Any = pytest.importorskip("torch", reason="needs torch: pip install 'torch>=2.13'", exc_type=ImportError)
@@ -39,7 +37,12 @@ if not torch.distributed.is_available():
 dist: Any = pytest.importorskip("torch.distributed")
 tensors: Any = pytest.importorskip("torch.distributed.tensor")
 specs: Any = pytest.importorskip("torch.distributed.tensor._dtensor_spec")
+
 strided: Any = pytest.importorskip("torch.distributed.tensor.placement_types")._StridedShard
+
+from fastinit.torch import fill_, sharding  # noqa: E402 - needs torch
+from fastinit.torch.sharding import LocalRegion, local_regions, regions_of  # noqa: E402
+
 Partial, Replicate, Shard = tensors.Partial, tensors.Replicate, tensors.Shard
 
 EXAMPLES = 1000
