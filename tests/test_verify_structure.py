@@ -21,11 +21,13 @@ from scipy import stats
 import fastinit as fi
 from bench.power import DEFECTS
 from fastinit.verification.checkpoints import verify_tensors
-from fastinit.verification.dependence import _largest_eigenvalue, _test_spectrum
+from fastinit.verification.cosines import largest_cosines, normalise
+from fastinit.verification.dependence import FEW, _in_two_stages, _largest_eigenvalue, _lines, _places, _test_spectrum
 from fastinit.verification.evidence import Evidence
 from fastinit.verification.geometry import Axis, geometry
 from fastinit.verification.lines import Sums, deviates
 from fastinit.verification.null_distribution import Null, null_of
+from fastinit.verification.pieces import Pieces
 from fastinit.verification.verifier import verify
 from tests.helpers import DTYPE_NAMES
 from tests.test_verify import DISTRIBUTIONS, failed, right
@@ -291,6 +293,57 @@ def test_cosines_have_their_distributions(lines: int, elements: int, matrices: i
             assert stats.binom.isf(1 - 1e-6, matrices, least) <= low <= stats.binom.isf(1e-6, matrices, 1.2 * limit), (
                 name
             )
+
+
+@pytest.mark.parametrize(("lines", "elements"), [(2, 64), (5, 300), (256, 1), (257, 513), (800, 77)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_all_cosines_are_numpy_s(lines: int, elements: int, threads: int) -> None:
+    """Of all pairs; of lines that fill no vector, no run and no task."""
+    x = np.random.default_rng(5).standard_normal((lines, elements), np.float32)
+    normalise(x)
+    matrix = np.zeros((lines, lines), np.float32)
+    most, at = largest_cosines(x, threads, matrix)
+    expected = np.tril(x.astype(np.float64) @ x.T.astype(np.float64), -1)
+    np.testing.assert_allclose(matrix, expected + expected.T, rtol=0, atol=1e-6)
+    assert most.tobytes() == largest_cosines(x, threads)[0].tobytes()
+    assert most[0] == 0
+    np.testing.assert_allclose(abs(most), abs(expected).max(axis=1), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(expected[np.arange(1, lines), at[1:]], most[1:], rtol=0, atol=1e-6)
+
+
+def test_no_element_is_looked_at_in_both_stages() -> None:
+    for along, elements in ((300, 256), (2048, 256), (10_000, 64), (1 << 20, 256), (100, 100), (64, 32)):
+        first, second = _places(along, elements), _places(along, elements, between=True)
+        both = np.concatenate([first, second])
+        assert len(np.unique(both)) == len(both) <= along
+        assert both.min() >= 0
+        assert both.max() < along
+
+
+def test_pairs_that_few_elements_choose_have_their_distribution() -> None:
+    """The least of 64 p-values, times 64, is below 0.1 with a probability of 1 - exp(-0.1). Bounds of 1e-6."""
+    shape, arrays, found = (300, 900), 300, []
+    distribution = NORMAL.distribution(shape)
+    for seed in range(arrays):
+        x = Pieces((right(NORMAL, shape, seed=seed),))
+        null, every = null_of(distribution, x.dtype), np.arange(shape[0])
+        assert isinstance(null, Null)
+        lines = _lines(x, 0, every, _places(shape[1], FEW), null, 1)
+        found.append(_in_two_stages(x, 0, every, lines, FEW, null, 1)[1][0])
+    low = sum(pvalue < 0.1 for pvalue in found)
+    chance = -math.expm1(-0.1)
+    assert stats.binom.ppf(1e-6, arrays, chance) <= low <= stats.binom.isf(1e-6, arrays, chance)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_two_correlated_lines_of_a_thousand_are_seen(axis: int) -> None:
+    x = right(NORMAL, (1024, 1024))
+    lines = np.moveaxis(x, axis, 0)
+    assert verify(x, NORMAL).passed
+    lines[700] = np.float32(0.4) * lines[20] + np.float32(0.84**0.5) * lines[700]
+    found = next(one for one in verify(x, NORMAL).results if one.name == f"pairs of {('rows', 'columns')[axis]}")
+    assert not found.passed
+    assert found.detail.startswith(f"{('rows', 'columns')[axis]} 20 and 700 have a correlation of 0.4")
 
 
 # Several tensors

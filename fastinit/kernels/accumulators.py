@@ -17,11 +17,13 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastinit.kernels.intrinsics import stack_array
-from fastinit.kernels.measures import BLOCK, FARTHEST, GROUP, HALF, NEAR, STEPS, TILE
+from fastinit.kernels.measures import FARTHEST, GROUP, HALF, LINES, NEAR, STEPS, TILE
+from fastinit.kernels.processor import TARGET
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2**64 over the golden ratio
 _FOLD = np.uint64(29)
-
+PANEL = 2 * TARGET.vector_bits // 32  # lines whose products with others are formed side by side
+RUN = 256  # elements of theirs that stay in the cache meanwhile
 
 _plain = register_jitable
 _sum = register_jitable(fastmath={"reassoc", "nsz", "contract"})  # lanes for partial sums
@@ -93,7 +95,7 @@ def _look_up(places, table, scores):
         scores[j] = table[places[j]]
 
 
-_bins, _found = stack_array(types.int32, TILE), stack_array(types.float32, BLOCK)
+_bins = stack_array(types.int32, TILE)
 
 
 def wide(precision: str) -> Any:
@@ -271,33 +273,63 @@ def structure(scores, first, last, place, width, chunk, rows, columns, far, prod
     return kept
 
 
+_panel, _four = stack_array(types.float32, RUN * PANEL), stack_array(types.float32, 4 * PANEL)
+_found = stack_array(types.float32, (LINES + 3) * PANEL)
+
+
 @_sum
-def _add_four(total, lines, k, a, b, c, d):
-    """Add four numbers' products with the lines from k on."""
-    one, two, three, four = lines[k], lines[k + 1], lines[k + 2], lines[k + 3]
-    for j in range(total.size):
-        total[j] += a * one[j] + b * two[j] + c * three[j] + d * four[j]
+def _add_products(total, one, two, three, four, panel):
+    """Add the products of four runs with those of a panel, which has the elements of its lines side by side.
 
-
-def cosines(lines, first, last, matrix, most, at, across):
-    """Multiply the lines from ``first`` to ``last`` with all before them: BLAS would wait for threads of its own.
-
-    The lines' length is a multiple of four. ``most`` and ``at`` have, for each line, the product of the largest
-    magnitude and with which one it is; ``matrix`` has all products, unless it is empty. ``across`` is room for
-    ``BLOCK`` lines.
+    ``total`` has a row for each of the four. Its sums stay in registers: two vectors a row are enough to hide the time
+    that a multiply-add takes, and fit into the registers of any processor.
     """
-    found = _found()
-    for begin in range(0, last - 1, BLOCK):  # lines that stay in the cache, on their sides
-        end = min(begin + BLOCK, last)
-        for j in range(begin, end):
-            for k in range(lines.shape[1]):
-                across[k, j - begin] = lines[j, k]
-        for i in range(max(first, begin + 1), last):
-            line, here = lines[i], found[: min(end, i) - begin]
-            for j in range(here.size):
-                here[j] = 0
-            for k in range(0, line.size, 4):
-                _add_four(here, across, k, line[k], line[k + 1], line[k + 2], line[k + 3])
+    a, b, c, d = total[:PANEL], total[PANEL : 2 * PANEL], total[2 * PANEL : 3 * PANEL], total[3 * PANEL : 4 * PANEL]
+    for k in range(one.size):
+        p, q, r, s = one[k], two[k], three[k], four[k]
+        for j in range(PANEL):
+            v = panel[k * PANEL + j]
+            a[j] += p * v
+            b[j] += q * v
+            c[j] += r * v
+            d[j] += s * v
+
+
+def cosines(lines, first, last, matrix, most, at):
+    """Multiply up to ``LINES`` lines, from ``first`` to ``last``, with all before them.
+
+    BLAS would wait for threads of its own. ``most`` and ``at`` have, for each line, the product of the largest
+    magnitude and with which one it is; ``matrix`` has all products, unless it is empty.
+    """
+    panel, total, found = _panel(), _four(), _found()
+    end = last - 1
+    for begin in range(0, end, PANEL):
+        low = max(first, begin + 1)
+        for j in range(found.size):
+            found[j] = 0
+        for start in range(0, lines.shape[1], RUN):
+            stop = min(start + RUN, lines.shape[1])
+            for j in range(PANEL):
+                line = lines[min(begin + j, end), start:stop]
+                for k in range(line.size):
+                    panel[k * PANEL + j] = line[k]
+            for i in range(low, last, 4):
+                place = (i - first) * PANEL
+                for j in range(4 * PANEL):
+                    total[j] = found[place + j]
+                _add_products(
+                    total,
+                    lines[i, start:stop],
+                    lines[min(i + 1, end), start:stop],
+                    lines[min(i + 2, end), start:stop],
+                    lines[min(i + 3, end), start:stop],
+                    panel,
+                )
+                for j in range(4 * PANEL):
+                    found[place + j] = total[j]
+        for i in range(low, last):
+            place = (i - first) * PANEL
+            here = found[place : place + min(PANEL, i - begin)]
             hits, least = np.int32(0), abs(most[i])
             for j in range(here.size):
                 hits += np.int32(abs(here[j]) > least)

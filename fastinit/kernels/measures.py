@@ -8,7 +8,7 @@ from fastinit.kernels.cache import Kernel
 
 TILE = 2048  # elements that are worked on in the cache
 NEAR = 4  # lags from 1 to this one are seen in every run
-BLOCK = 256  # lines whose products with another are formed at once
+LINES = 256  # at most, whose products with all before them one call forms
 GROUP = 256  # elements that are searched at once for the middles of fingerprints
 HALF = 15  # elements of a fingerprint on either side of the one in the middle
 WINDOW = 2 * HALF + 1
@@ -43,7 +43,7 @@ STRUCTURE = Kernel(
 )  # fmt: skip
 COSINES = Kernel(
     "products of lines",
-    ("float32[:, :]", *_RUN, "float32[:, :]", "float32[:]", "int64[:]", "float32[:, :]"),
+    ("float32[:, :]", *_RUN, "float32[:, :]", "float32[:]", "int64[:]"),
     _MODULE,
     "cosines",
 )

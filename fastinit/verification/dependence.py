@@ -1,8 +1,6 @@
 """Dependence between lines: between any two rows or columns, among many at once, and what it does to the spectrum.
 
-The scores of a line of n elements, as a vector, point into any direction equally. The cosine r of the angle of two
-lines then is such that r sqrt((n - 1) / (1 - r**2)) has Student's distribution with n - 1 degrees of freedom, and the
-cosines of many pairs are uncorrelated.
+All is in the cosines of the angles between lines' scores, of which those of many pairs are uncorrelated.
 """
 
 from __future__ import annotations
@@ -11,26 +9,28 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastinit.core.arrays import Floats
 from fastinit.sampling.threads import run
 from fastinit.verification import pvalues
+from fastinit.verification.cosines import Lines, Matrix, chance, largest_cosines, normalise
 from fastinit.verification.evidence import Evidence
 from fastinit.verification.geometry import Axis, axes_of
 from fastinit.verification.lines import Sums, deviates
 from fastinit.verification.null_distribution import Null, scores_of
 from fastinit.verification.pieces import Pieces
 
-Matrix = NDArray[np.float32]
-
-RUN = 16  # elements that are taken side by side: a line of the cache
+RUN = 32  # elements that are taken side by side: two lines of the cache
 MOST_AXES = 4  # whose lines are compared
 LEAST = 64  # elements of a line
 LEAST_LINES = 32  # for the tests of all of their cosines
 LEAST_PAIRS = 1 << 10  # of elements, whose products have a sum that is normal enough
-TASK = 256  # lines that a thread multiplies with all before them
-SQUARE = 1024  # rows and columns that are compared with their transpose
+SQUARE = 1000  # rows and columns that are compared with their transpose; 1,024 would share the same places of a cache
+MANY = 1 << 11  # lines that are all compared, along a few elements; in a larger array as many as half of its side has
+FEW = 256  # of these elements, of one line
+CHOSEN = 64  # pairs of them that are compared along others
+MOST_BETWEEN = 1 << 12  # of these, about
+PART = 1 << 16  # elements that a thread gathers at once; with fewer, two threads would wait for each other
 STEPS = 64  # of Lanczos' method: twice as many change s by less than 1e-3
 PLOTTED = 128  # lines of the picture
 
@@ -41,11 +41,10 @@ class Effort(NamedTuple):
     copies: int  # elements of all lines together, in the search for equal ones
     lines: int  # between which all cosines are computed along many elements, and the spectrum
     elements: int  # of these lines together
-    many: int  # lines between which cosines are computed along few elements
-    few: int  # of these elements, of one line
+    many: int  # lines, at most, between which cosines are computed along few elements
 
 
-FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0, 0), Effort(1 << 20, 256, 1 << 22, 2048, 512)
+FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0), Effort(1 << 23, 256, 1 << 22, 1 << 14)
 
 
 def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidence: Evidence) -> Floats:
@@ -64,7 +63,7 @@ def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidenc
         matrix = _test_axis(array, k, axis, along, null, effort, threads, evidence)
         plotted = matrix if k == 0 or not len(plotted) else plotted
     if array.ndim == 2:
-        _test_diagonals(array, null, evidence)
+        _test_diagonals(array, null, threads, evidence)
     return plotted
 
 
@@ -72,92 +71,115 @@ def _test_axis(
     array: Pieces, k: int, axis: Axis, along: int, null: Null, effort: Effort, threads: int, evidence: Evidence
 ) -> Floats:
     """Make the tests of the lines along one axis; return the cosines of some."""
-    every = np.arange(axis.size)
-    some = _evenly(axis.size, effort.lines)
-    long = _lines(array, k, some, min(along, max(LEAST, effort.elements // len(some))), null)
+    every, some = np.arange(axis.size), _evenly(axis.size, effort.lines)
+    places = _places(along, max(LEAST, effort.elements // len(some)))
+    long = _lines(array, k, some, places, null, threads)
     matrix = np.eye(len(long), dtype=np.float32)
-    worst, beside = [_farthest(long, some, threads, matrix)], long
+    worst, beside = [_farthest(some, *largest_cosines(long, threads, matrix), len(places))], long
     if len(some) < axis.size:
-        beside = _lines(array, k, every, min(along, max(RUN, effort.copies // axis.size)), null)
+        few = min(FEW, max(RUN, effort.copies // axis.size))
+        beside = _lines(array, k, every, _places(along, few), null, threads)
         worst.append(_copies(beside))
-        many = _evenly(axis.size, effort.many)
+        many = _evenly(axis.size, min(effort.many, max(MANY, math.isqrt(array.size) // 2)))
         if len(many) > len(some):
-            few = min(along, effort.few, max(LEAST, array.size >> 13))  # so that small arrays take little time
-            worst.append(_farthest(_lines(array, k, many, few, null), many, threads))
-    pairs = axis.size * (axis.size - 1) // 2
+            worst += _in_two_stages(array, k, many, beside[many], few, null, threads)
     pvalue, r, first, second = min(worst)
     what = "are equal up to sign and scale" if abs(r) > 1 - 1e-5 else f"have a correlation of {r:.3g}"
     detail = f"{axis.words(first, first)} and {second} {what}"
-    evidence.add(f"pairs of {axis.name}", r, pairs * len(worst) * pvalue, detail)
+    evidence.add(f"pairs of {axis.name}", r, len(worst) * pvalue, detail)
     _test_neighbours(beside, axis, evidence)
     _test_spectrum(matrix.astype(np.float64), long.shape[1], axis, evidence)
     return np.asarray(matrix[:PLOTTED, :PLOTTED], np.float64)
 
 
-def _lines(array: Pieces, k: int, lines: NDArray[np.int64], elements: int, null: Null) -> Matrix:
-    """Return the scores of lines along an axis at some of their elements, as vectors of length 1."""
-    others = [size for axis, size in enumerate(array.shape) if axis != k]
-    along = math.prod(others)
+def _places(along: int, elements: int, between: bool = False) -> Lines:
+    """Return which elements of a line are looked at: all, or runs of them, or those that lie between such runs."""
     if elements >= along:
-        places = np.arange(along)
-    else:
-        runs = max(1, elements // RUN)
-        places = (np.linspace(0, along - RUN, runs).astype(np.int64)[:, None] + np.arange(RUN)).ravel()
-    index = list(np.unravel_index(places, others))
+        return np.arange(0 if between else along)
+    starts = np.linspace(0, along - RUN, max(2, elements // RUN)).astype(np.int64)
+    if between:
+        room = min(int(np.diff(starts).min()) // RUN, MOST_BETWEEN // RUN // len(starts) + 1)
+        starts = (starts[:-1, None] + RUN * np.arange(1, room)).ravel()
+    return (starts[:, None] + np.arange(RUN)).ravel()
+
+
+def _lines(array: Pieces, k: int, lines: Lines, places: Lines, null: Null, threads: int) -> Matrix:
+    """Return the scores of lines along an axis at some of their elements, as vectors of length 1."""
+    index = list(np.unravel_index(places, [size for axis, size in enumerate(array.shape) if axis != k]))
     index.insert(k, lines)
-    index = [part[: len(part) // 4 * 4] if axis != k else part for axis, part in enumerate(index)]
     shaped = [part[:, None] if (axis == k) == (k == 0) else part[None, :] for axis, part in enumerate(index)]
-    taken = array.take(shaped)
-    scores = scores_of(np.ascontiguousarray(taken if k == 0 else taken.T), null)
-    norms = np.sqrt(np.einsum("ij,ij->i", scores, scores, dtype=np.float32))[:, None]
-    return np.asarray(np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0))
+    scores = _gathered(array, shaped, k > 0, null, threads)
+    normalise(scores)
+    return scores
+
+
+def _gathered(array: Pieces, index: list[Lines], turned: bool, null: Null, threads: int) -> Matrix:
+    """Return the scores of the elements at some numbers along each axis, which NumPy combines; or their transpose."""
+    tall, wide = np.broadcast_shapes(*(numbers.shape for numbers in index))
+    out = np.empty((wide, tall) if turned else (tall, wide), np.float32)
+    step = max(1, PART // wide)
+
+    def task(k: int) -> int:
+        some = slice(k * step, (k + 1) * step)
+        scores = scores_of(array.take([numbers[some] if len(numbers) == tall else numbers for numbers in index]), null)
+        (out.T if turned else out)[some] = scores
+        return scores.size
+
+    run(task, -(-tall // step), threads)
+    return out
 
 
 Pair = tuple[float, float, int, int]  # p-value, cosine, and the two lines
 
 
-def _pair(r: float, first: int, second: int, elements: int) -> Pair:
-    """Return a pair of lines with its p-value."""
-    freedom = elements - 1
-    t = abs(r) * math.sqrt(freedom / max(1 - r * r, 1e-7))
-    return 2 * pvalues.student(t, freedom), min(max(r, -1.0), 1.0), min(first, second), max(first, second)
+def _pair(r: float, first: int, second: int, elements: int, pairs: int) -> Pair:
+    """Return the farthest of some pairs of lines with its p-value."""
+    return chance(r, elements, pairs), min(max(r, -1.0), 1.0), min(first, second), max(first, second)
 
 
-def _evenly(size: int, most: int) -> NDArray[np.int64]:
+def _evenly(size: int, most: int) -> Lines:
     """Return up to so many numbers below a size, as far from each other as possible."""
     return np.unique(np.linspace(0, size - 1, min(size, most)).astype(np.int64))
 
 
-def _farthest(lines: Matrix, numbers: NDArray[np.int64], threads: int, matrix: Matrix | None = None) -> Pair:
-    """Return the pair of the largest cosine of all; fill the matrix of all of them, if there is one."""
-    from fastinit.kernels.measures import BLOCK, COSINES
-
-    most, at = np.zeros(len(lines), np.float32), np.zeros(len(lines), np.int64)
-    out = np.empty((0, 0), np.float32) if matrix is None else matrix
-
-    cosines = COSINES.ready()
-
-    def task(k: int) -> int:
-        room = np.empty((lines.shape[1], BLOCK), np.float32)
-        cosines(lines, k * TASK, min((k + 1) * TASK, len(lines)), out, most, at, room)
-        return TASK
-
-    run(task, -(-len(lines) // TASK), threads)
+def _farthest(numbers: Lines, most: Matrix, at: Lines, elements: int) -> Pair:
+    """Return the pair of the largest cosine of all."""
     worst = int(abs(most).argmax())
-    return _pair(float(most[worst]), int(numbers[worst]), int(numbers[at[worst]]), lines.shape[1])
+    first, second = int(numbers[worst]), int(numbers[at[worst]])
+    return _pair(float(most[worst]), first, second, elements, math.comb(len(numbers), 2))
+
+
+def _in_two_stages(
+    array: Pieces, k: int, numbers: Lines, lines: Matrix, few: int, null: Null, threads: int
+) -> list[Pair]:
+    """Return the farthest pair of all along few elements, and that of the farthest ones along others.
+
+    The others are independent of those that chose the pairs: so they need to stand out among the chosen ones alone.
+    """
+    most, at = largest_cosines(lines, threads)
+    found = [_farthest(numbers, most, at, lines.shape[1])]
+    places = _places(array.size // array.shape[k], few, between=True)
+    if len(places) >= LEAST:
+        chosen = np.argsort(-abs(most))[:CHOSEN]
+        first, second = numbers[chosen], numbers[at[chosen]]
+        both = _lines(array, k, np.concatenate([first, second]), places, null, threads)
+        r = np.einsum("ij,ij->i", both[: len(first)], both[len(first) :])
+        worst = int(abs(r).argmax())
+        found.append(_pair(float(r[worst]), int(first[worst]), int(second[worst]), len(places), len(first)))
+    return found
 
 
 def _copies(lines: Matrix) -> Pair:
     """Return a pair of equal lines, up to sign and scale, if there is one: they are neighbours by any projection."""
     direction = np.random.default_rng(0).standard_normal(lines.shape[1], np.float32)
     order = np.argsort(abs(np.einsum("ij,j->i", lines, direction)))
-    found = []
+    lines, found = lines[order], []
     for step in (1, 2, 3):
-        first, second = order[:-step], order[step:]
-        if len(first):
-            r = np.einsum("ij,ij->i", lines[first], lines[second])
+        if step < len(lines):
+            r = np.einsum("ij,ij->i", lines[:-step], lines[step:])
             at = int(abs(r).argmax())
-            found.append(_pair(float(r[at]), int(first[at]), int(second[at]), lines.shape[1]))
+            first, second = int(order[at]), int(order[at + step])
+            found.append(_pair(float(r[at]), first, second, lines.shape[1], math.comb(len(lines), 2)))
     return min(found)
 
 
@@ -228,15 +250,15 @@ def _largest_eigenvalue(matrix: Floats) -> float:
     return high
 
 
-def _test_diagonals(array: Pieces, null: Null, evidence: Evidence) -> None:
+def _test_diagonals(array: Pieces, null: Null, threads: int, evidence: Evidence) -> None:
     """Test the mean and the std of both diagonals, and the correlation with the transpose of a square."""
     count = min(array.shape)
     along = np.arange(count)
     if array.shape[0] == array.shape[1] and count >= LEAST and null.mass.max() <= 0.25:
         some = _evenly(count, SQUARE)
-        g = scores_of(array.take([some[:, None], some[None, :]]), null).astype(np.float64)
+        g = _gathered(array, [some[:, None], some[None, :]], False, null, threads)
         pairs = len(some) * (len(some) - 1) / 2
-        total = float((np.tril(g, -1) * g.T).sum())
+        total = float(np.einsum("ij,ji->", g, g) - (np.diagonal(g) ** 2).sum()) / 2
         detail = f"the matrix and its transpose have a correlation of {total / pairs:.3g}"
         z = total / math.sqrt(pairs)
         evidence.add("symmetry", z, pvalues.two_sided(z, 0.0), detail)

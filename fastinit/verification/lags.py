@@ -52,7 +52,8 @@ class Spectra:
         for kind in range(2 if std else 1):
             transformed = rfft((abs(blocks) - mean) / std if kind else blocks)  # several at once: in lanes
             parts = transformed.view(np.float32)  # real and imaginary ones in turn
-            found[kind] = np.square(parts, out=parts).sum(axis=0).reshape(-1, 2).sum(axis=1) / self.length
+            squares = np.square(parts, out=parts).sum(axis=0)
+            found[kind] = (squares[::2] + squares[1::2]) / self.length
         return np.minimum(found, MOST)
 
     def with_power(self, power: Floats) -> Spectra:

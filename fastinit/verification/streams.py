@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.verification import pvalues
+from fastinit.verification.cosines import chance, largest_cosines, normalise
 from fastinit.verification.null_distribution import Null, scores_of
 from fastinit.verification.pieces import Pieces
 from fastinit.verification.report import Prints, Report, Sample
@@ -163,22 +163,16 @@ def _correlated(samples: Mapping[str, Sample], reports: Mapping[str, Report]) ->
 
 def _pairs(group: list[tuple[str, Scores]]) -> list[tuple[str, str, float]]:
     """Return the pairs of vectors that are farther from a right angle than random ones."""
-    from fastinit.kernels.measures import BLOCK, COSINES
-
-    length = len(group[0][1]) // 4 * 4
+    length = len(group[0][1])
     if len(group) < 2 or length < LEAST:
         return []
-    lines = np.stack([part[:length] for _, part in group])
-    norms = np.sqrt(np.einsum("ij,ij->i", lines, lines))[:, None]
-    lines = np.divide(lines, norms, out=np.zeros_like(lines), where=norms > 0)
+    lines = np.stack([part for _, part in group])
+    normalise(lines)
     matrix = np.zeros((len(group), len(group)), np.float32)
-    most, at = np.zeros(len(group), np.float32), np.zeros(len(group), np.int64)
-    COSINES.ready()(lines, 0, len(group), matrix, most, at, np.empty((length, BLOCK), np.float32))
-    pairs = len(group) * (len(group) - 1) / 2
-    found = []
+    largest_cosines(lines, 1, matrix)
+    pairs, found = len(group) * (len(group) - 1) // 2, []
     for i, j in np.argwhere(np.triu(abs(matrix), 1) > 4 / np.sqrt(length)).tolist():
         r = float(matrix[i, j])
-        t = abs(r) * np.sqrt((length - 1) / max(1 - r * r, 1e-7))
-        if pairs * 2 * pvalues.student(t, length - 1) < RATE:
+        if chance(r, length, pairs) < RATE:
             found.append((group[i][0], group[j][0], r))
     return found
