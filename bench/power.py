@@ -107,6 +107,18 @@ def _put(x: Array, share: float, value: float) -> Array:
     return np.asarray(np.where(_some(x, share), F(value), x))
 
 
+def _halves(x: Array, r: float, sense: int = 1) -> Array:
+    y, half = x.copy(), len(x) // 2
+    y[-half:] = _blend(x[-half:], x[:half][::sense], r)
+    return y
+
+
+def _turned(x: Array, side: float) -> Array:
+    y, count = x.copy(), max(round(side), 2)
+    y[-count:, -count:] = x[:count, :count].T
+    return y
+
+
 def _unit_rows(x: Array, _: float) -> Array:
     return np.asarray(x / np.sqrt((x.astype(float) ** 2).mean(1, keepdims=True)), F)
 
@@ -248,9 +260,12 @@ DEFECTS: dict[str, Defect] = {
     "two rows": Defect(_rows_equal(1.0), 1.0, "correlation"),
     "two rows, negated and scaled": Defect(_rows_equal(-0.999), 1.0, "correlation"),
     "two columns": Defect(_columns_equal, 1.0, "correlation"),
+    "each row and the one half the array on": Defect(_halves, 1.0, "correlation"),
+    "each row and its mirror image": Defect(lambda x, r: _halves(x, r, -1), 1.0, "correlation"),
     "rows copied": Defect(_copy, 512.0, "rows"),
     "rows copied, reversed and negated": Defect(lambda x, s: _copy(x, s, reverse=True), 512.0, "rows"),
     "a square block copied": Defect(_block, 512.0, "side"),
+    "a square block copied, transposed": Defect(_turned, 1024.0, "side"),
     "half of it, signs flipped at random": Defect(
         lambda x, _: np.concatenate([x[: len(x) // 2], np.where(_some(x, 0.5), -x, x)[: len(x) // 2]])
     ),

@@ -32,6 +32,7 @@ CHOSEN = 64  # pairs of them that are compared along others
 MOST_BETWEEN = 1 << 12  # of these, about
 PART = 1 << 16  # elements that a thread gathers at once; with fewer, two threads would wait for each other
 STEPS = 64  # of Lanczos' method: twice as many change s by less than 1e-3
+MOST_STEPS = 1 << 12  # that are tried
 PLOTTED = 128  # lines of the picture
 
 
@@ -71,7 +72,7 @@ def _test_axis(
     array: Pieces, k: int, axis: Axis, along: int, null: Null, effort: Effort, threads: int, evidence: Evidence
 ) -> Floats:
     """Make the tests of the lines along one axis; return the cosines of some."""
-    every, some = np.arange(axis.size), _evenly(axis.size, effort.lines)
+    every, some = np.arange(axis.size), _spread(axis.size, effort.lines)
     places = _places(along, max(LEAST, effort.elements // len(some)))
     long = _lines(array, k, some, places, null, threads)
     matrix = np.eye(len(long), dtype=np.float32)
@@ -88,8 +89,10 @@ def _test_axis(
     detail = f"{axis.words(first, first)} and {second} {what}"
     evidence.add(f"pairs of {axis.name}", r, len(worst) * pvalue, detail)
     _test_neighbours(beside, axis, evidence)
+    _test_distances(matrix, some, len(places), axis, evidence)
     _test_spectrum(matrix.astype(np.float64), long.shape[1], axis, evidence)
-    return np.asarray(matrix[:PLOTTED, :PLOTTED], np.float64)
+    shown = slice(None, None, -(-len(matrix) // PLOTTED))
+    return np.asarray(matrix[shown, shown], np.float64)
 
 
 def _places(along: int, elements: int, between: bool = False) -> Lines:
@@ -142,6 +145,21 @@ def _evenly(size: int, most: int) -> Lines:
     return np.unique(np.linspace(0, size - 1, min(size, most)).astype(np.int64))
 
 
+def _spread(size: int, most: int) -> Lines:
+    """Return all numbers below a size, or about so many: half of them next to each other, half evenly from both ends.
+
+    So pairs at all small distances are among them, pairs of mirrored ones, and those of halves, thirds and quarters,
+    if the size has a divisor near the step.
+    """
+    if size <= most:
+        return np.arange(size)
+    least = -(-4 * size // most)
+    step = next((step for step in range(least, min(2 * least, least + MOST_STEPS)) if size % step == 0), least)
+    beside = np.arange(most // 2) + (size - most // 2) // 2
+    far = np.arange(0, size, step)
+    return np.unique(np.concatenate([far, beside, size - 1 - far]))
+
+
 def _farthest(numbers: Lines, most: Matrix, at: Lines, elements: int) -> Pair:
     """Return the pair of the largest cosine of all."""
     worst = int(abs(most).argmax())
@@ -192,6 +210,26 @@ def _test_neighbours(lines: Matrix, axis: Axis, evidence: Evidence) -> None:
     z = float(r.sum()) * math.sqrt(lines.shape[1] / r.size)
     detail = f"{axis.name} have a correlation of {float(r.mean()):.3g} with the next ones"
     evidence.add(f"neighbours of {axis.name}", z, pvalues.two_sided(z, 0.0), detail)
+
+
+def _test_distances(cosines: Matrix, lines: Lines, elements: int, axis: Axis, evidence: Evidence) -> None:
+    """Test the mean cosines of all pairs at each distance, and of all that mirror each other at each place.
+
+    A cosine has the variance 1 / n, and lighter tails than a normal number: so has the sum of some.
+    """
+    first, second = np.triu_indices(len(lines), 1)
+    r, candidates = cosines[first, second], []
+    for after, numbers in ((True, lines[second] - lines[first]), (False, lines[first] + lines[second])):
+        groups, group = np.unique(numbers, return_inverse=True)
+        count = np.bincount(group)
+        mean = np.bincount(group, r) / count
+        z = mean * np.sqrt(count * float(elements))
+        at = int(abs(z).argmax())
+        others = f"those {groups[at]} after them" if after else f"their mirror images about {groups[at] / 2:g}"
+        detail = f"{axis.name} have a correlation of {mean[at]:.3g} with {others}"
+        candidates.append((2 * len(groups) * pvalues.two_sided(float(z[at]), 0.0), float(z[at]), detail))
+    pvalue, most, detail = min(candidates)
+    evidence.add(f"distances of {axis.name}", most, pvalue, detail)
 
 
 def _test_spectrum(cosines: Floats, elements: int, axis: Axis, evidence: Evidence) -> None:

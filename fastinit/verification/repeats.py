@@ -15,8 +15,8 @@ STEP = 1 << 12  # elements that are compared at first
 CLOSE = 1e-2  # scores that differ by less are called equal: a copy may have been rounded
 
 
-def test_repeats(array: Pieces, null: Null, prints: Prints, evidence: Evidence) -> None:
-    """Test whether fingerprints occur twice."""
+def test_repeats(array: Pieces, null: Null, across: Prints, down: Prints, evidence: Evidence) -> None:
+    """Test whether fingerprints occur twice: in C order, or in it and along a column."""
     from fastinit.kernels.measures import HALF, WINDOW
 
     if array.size <= WINDOW:
@@ -28,15 +28,21 @@ def test_repeats(array: Pieces, null: Null, prints: Prints, evidence: Evidence) 
     if chance > 1e-15:
         evidence.skip("repeats", "the distribution has too few values")
         return
-    ordered = np.sort(prints.numbers)
+    ordered = np.sort(across.numbers)
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
+    turned = np.flatnonzero(np.isin(down.numbers, ordered))
     detail = ""
     if same.size:
-        order = np.argsort(prints.numbers, kind="stable")  # slow, and rarely needed
-        first, second = np.sort([prints.places[order[same]], prints.places[order[same + 1]]], axis=0)
+        order = np.argsort(across.numbers, kind="stable")  # slow, and rarely needed
+        first, second = np.sort([across.places[order[same]], across.places[order[same + 1]]], axis=0)
         at = second.argmin()
         detail = _words(array, null, int(first[at]), int(second[at]), WINDOW)
-    evidence.add("repeats", same.size, chance if same.size else 1.0, detail)
+    elif turned.size:
+        row, column = divmod(int(down.places[turned[0]]), array.shape[1])
+        place = int(across.places[across.numbers == down.numbers[turned[0]]][0])
+        detail = f"elements of column {column} around row {row + HALF} are among those of row {place // array.shape[1]}"
+    count = same.size + turned.size
+    evidence.add("repeats", count, chance if count else 1.0, detail)
 
 
 def _words(array: Pieces, null: Null, first: int, second: int, window: int) -> str:

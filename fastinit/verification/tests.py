@@ -69,7 +69,8 @@ def look(
     test_lags(accumulated.spectra, evidence)
     cosines = test_dependence(array, null, full, threads, evidence)
     _grain(array, null, evidence)
-    test_repeats(array, null, accumulated.prints, evidence)
+    sample = sample_of(array, null, accumulated.prints, accumulated.columns[:, 0].sum(axis=0), accumulated.least)
+    test_repeats(array, null, sample.across, sample.down, evidence)
     return Summary(
         null.edges,
         accumulated.counts,
@@ -79,7 +80,7 @@ def look(
         accumulated.spectra.error,
         cosines,
         blocks,
-        sample_of(array, null, accumulated.prints, accumulated.columns[:, 0].sum(axis=0), accumulated.least),
+        sample,
     )
 
 
