@@ -226,6 +226,21 @@ def _neighbours(x: Array, r: float) -> Array:
     return y
 
 
+def _leverage(x: Array, r: float) -> Array:
+    g = x.ravel()
+    before = (abs(np.roll(g, 1)) - F(math.sqrt(2 / math.pi))) / F(math.sqrt(1 - 2 / math.pi))
+    return _blend(g, before, r).reshape(x.shape)
+
+
+def _congruential(x: Array, multiplier: int, modulus: int) -> Array:
+    from scipy.special import ndtri
+
+    runs = np.array([pow(multiplier, k, modulus) for k in range(1, 2049)], np.uint64)
+    jumps = [pow(multiplier, 2048 * k, modulus) for k in range(-(-x.size // 2048))]
+    numbers = np.concatenate([runs * np.uint64(jump) % np.uint64(modulus) for jump in jumps])[: x.size]
+    return np.asarray(ndtri((numbers + 0.5) / modulus), F).reshape(x.shape)
+
+
 def _centred(x: Array, part: float) -> Array:
     return np.asarray(x - F(part) * x.mean(1, keepdims=True))
 
@@ -256,6 +271,9 @@ DEFECTS: dict[str, Defect] = {
     "lag 100": Defect(_lag(100), 0.5, "correlation"),
     "lag 12345": Defect(_lag(12345), 0.5, "correlation"),
     "neighbours on the diagonal": Defect(_neighbours, 0.5, "correlation"),
+    "mean follows the magnitude before": Defect(_leverage, 0.5, "correlation"),
+    "RANDU": Defect(lambda x, _: _congruential(x, 65539, 2**31)),
+    "MINSTD": Defect(lambda x, _: _congruential(x, 16807, 2**31 - 1)),
     "second half is minus the first": Defect(_antithetic),
     "two rows": Defect(_rows_equal(1.0), 1.0, "correlation"),
     "two rows, negated and scaled": Defect(_rows_equal(-0.999), 1.0, "correlation"),

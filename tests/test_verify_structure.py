@@ -98,6 +98,8 @@ BY = {
     "lag 100": "lags",
     "lag 12345": "lags",
     "neighbours on the diagonal": "lags",
+    "mean follows the magnitude before": "lags of elements and magnitudes",
+    "RANDU": "triples",
     "second half is minus the first": "repeats",
     "two rows": "pairs of rows",
     "two rows, negated and scaled": "pairs of rows",

@@ -138,7 +138,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         )  # fmt: skip
         pairs[job] += np.maximum(np.minimum(last, scores.size - behind) - first, 0)
         if spectra.wanted(place):
-            power.add(spectra.of(scores[first:last]))
+            power.add(spectra.of(scores[first:last], place))
         return memory.fingerprints[:found].copy(), memory.places[:found].copy()
 
     def task(k: int) -> int:

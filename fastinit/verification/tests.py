@@ -20,6 +20,7 @@ from fastinit.verification.pieces import Pieces
 from fastinit.verification.repeats import test_repeats
 from fastinit.verification.report import Summary
 from fastinit.verification.scan import SLAB, Accumulated, scan
+from fastinit.verification.serial import test_triples
 from fastinit.verification.streams import sample_of
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def look(
         _near_lags(null, accumulated, evidence)
     blocks = test_lines(accumulated.geometry, accumulated.rows, accumulated.columns, null, evidence)
     test_lags(accumulated.spectra, evidence)
+    test_triples(array, null, full, evidence)
     cosines = test_dependence(array, null, full, threads, evidence)
     _grain(array, null, evidence)
     sample = sample_of(array, null, accumulated.prints, accumulated.columns[:, 0].sum(axis=0), accumulated.least)

@@ -56,16 +56,18 @@ def verify(
       cube roots of sums of squares (Wilson and Hilferty 1931), as normal deviates. Their spread, both ways, the
       farthest, a trend, the farthest run of neighbours, and periods. *periods of means*, *of stds*: of both axes.
     - *lag 1* to 4 and one row: the mean product of scores in C order. *lags*, *periods*: all correlations and powers of
-      blocks of 2**14 scores, by their Fourier transforms; and those of their magnitudes.
+      blocks of 2**14 scores, by their Fourier transforms; and those of their magnitudes, and *of elements and
+      magnitudes*. *triples*: Pearson's test of 8**3 cells that three consecutive elements fall into.
     - *pairs* of lines: the largest cosine of all of some, and of equal ones among all; Student's distribution.
       *dependence*: the sum of their squares, both ways. *spectrum*: the largest eigenvalue of their matrix (Tracy and
-      Widom 1996). *neighbours*: the mean cosine of each line and the next. *diagonal*: its mean and std.
+      Widom 1996). *neighbours*: the mean cosine of each line and the next. *distances*: of all pairs as far apart, or
+      with the same middle. *diagonal*: its mean and std.
     - *grain*: equal pairs among up to 2**16 elements (float32), which rejects values made from fewer than 23 random
       bits; or zeros at the end of the mantissa (float64), which rejects those made from 32 bits, or from float32.
       *zeros*: exact ones. *last bits*: those of the significand that never change.
     - *repeats*: equal fingerprints of 31 consecutive magnitudes of scores, each rounded down to 1/16, from either end.
       Those kept, about 2**16 of the whole array, are chosen by the elements in their middles alone, so that a copy is
-      found at any distance.
+      found at any distance. Those along some columns of a matrix are compared with them, too.
 
     Parameters
     ----------
