@@ -6,6 +6,7 @@ All is in the cosines of the angles between lines' scores, of which those of man
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -50,28 +51,30 @@ FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0), Effort(1 << 23, 256, 1 << 22, 1 <
 
 def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidence: Evidence) -> Floats:
     """Make the tests of the lines of each axis; return the cosines between some lines of the first."""
-    plotted = np.zeros((0, 0))
     axes = [(k, axis) for k, axis in enumerate(axes_of(array.shape)) if axis.size > 1]
     if array.ndim < 2:
         evidence.skip("pairs of lines", "needs two axes")
         axes = []
-    for k, axis in [*axes[:1], *axes[-1:], *axes[1:-1]][: min(MOST_AXES, len(axes))]:
-        along = array.size // axis.size
-        if along < LEAST or null.mass.max() > 0.25:
-            evidence.skip(f"pairs of {axis.name}", f"needs {LEAST} elements of each, and values that differ")
-            continue
-        effort = FULL if full else FAST
-        matrix = _test_axis(array, k, axis, along, null, effort, threads, evidence)
-        plotted = matrix if k == 0 or not len(plotted) else plotted
+    effort = FULL if full else FAST
+
+    def of_axis(k: int, axis: Axis) -> Callable[[Evidence], Floats]:
+        return lambda evidence: _test_axis(array, k, axis, null, effort, threads, evidence)
+
+    chosen = [*axes[:1], *axes[-1:], *axes[1:-1]][: min(MOST_AXES, len(axes))]
+    found = evidence.of([of_axis(k, axis) for k, axis in chosen], threads)
     if array.ndim == 2:
         _test_diagonals(array, null, threads, evidence)
-    return plotted
+    return next((matrix for matrix in found if len(matrix)), np.zeros((0, 0)))
 
 
 def _test_axis(
-    array: Pieces, k: int, axis: Axis, along: int, null: Null, effort: Effort, threads: int, evidence: Evidence
+    array: Pieces, k: int, axis: Axis, null: Null, effort: Effort, threads: int, evidence: Evidence
 ) -> Floats:
     """Make the tests of the lines along one axis; return the cosines of some."""
+    along = array.size // axis.size
+    if along < LEAST or null.mass.max() > 0.25:
+        evidence.skip(f"pairs of {axis.name}", f"needs {LEAST} elements of each, and values that differ")
+        return np.zeros((0, 0))
     every, some = np.arange(axis.size), _spread(axis.size, effort.lines)
     places = _places(along, max(LEAST, effort.elements // len(some)))
     long = _lines(array, k, some, places, null, threads)

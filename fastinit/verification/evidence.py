@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from fastinit.sampling.threads import run
 from fastinit.verification.report import Result
+
+T = TypeVar("T")
 
 
 class Evidence:
@@ -22,3 +27,18 @@ class Evidence:
     def skip(self, name: str, reason: str) -> None:
         """Note a test that cannot be made."""
         self.skipped.append((name, reason))
+
+    def of(self, tests: Sequence[Callable[[Evidence], T]], threads: int) -> list[T]:
+        """Make tests on several threads; note them in their order, and return what they return."""
+        notes = [Evidence() for _ in tests]
+        found: list[T] = [None] * len(tests)  # type: ignore[list-item]
+
+        def task(k: int) -> int:
+            found[k] = tests[k](notes[k])
+            return 1
+
+        run(task, len(tests), threads)
+        for one in notes:
+            self.made += one.made
+            self.skipped += one.skipped
+        return found

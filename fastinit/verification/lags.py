@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 14  # elements of a block, of which a slab has some: lags up to half of it are seen
 SMALL = 1 << 16  # elements of an array that is one block
-SAMPLES = 1 << 20, 1 << 25  # elements that are looked at, about, on the levels "fast" and "full"
+SAMPLES = 1 << 20, 3 << 22  # elements that are looked at, about, on the levels "fast" and "full"
 CROSSED = 1 << 18, 1 << 21  # of which scores are multiplied with magnitudes
 LEAST = 1 << 10  # elements for the test: a sum of as many products is normal enough
 UNIT, MOST = 2.0**-26, 2.0**18  # of the power of a block, whose sums are whole numbers of units

@@ -30,7 +30,9 @@ def test_repeats(array: Pieces, null: Null, across: Prints, down: Prints, eviden
         return
     ordered = np.sort(across.numbers)
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
-    turned = np.flatnonzero(np.isin(down.numbers, ordered))
+    turned = (
+        np.flatnonzero(ordered[np.searchsorted(ordered[:-1], down.numbers)] == down.numbers) if ordered.size else same
+    )
     detail = ""
     if same.size:
         order = np.argsort(across.numbers, kind="stable")  # slow, and rarely needed
