@@ -22,6 +22,7 @@ from fastinit.verification.null_distribution import Null, scores_of
 from fastinit.verification.pieces import Pieces
 
 RUN = 32  # elements that are taken side by side: two lines of the cache
+SHORT = 16  # elements that show whether two lines are equal
 MOST_AXES = 4  # whose lines are compared
 LEAST = 64  # elements of a line
 LEAST_LINES = 32  # for the tests of all of their cosines
@@ -46,7 +47,7 @@ class Effort(NamedTuple):
     many: int  # lines, at most, between which cosines are computed along few elements
 
 
-FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0), Effort(1 << 23, 256, 1 << 22, 1 << 14)
+FAST, FULL = Effort(1 << 18, 128, 1 << 18, 0), Effort(1 << 20, 256, 1 << 22, 1 << 14)
 
 
 def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidence: Evidence) -> Floats:
@@ -76,17 +77,19 @@ def _test_axis(
         evidence.skip(f"pairs of {axis.name}", f"needs {LEAST} elements of each, and values that differ")
         return np.zeros((0, 0))
     every, some = np.arange(axis.size), _spread(axis.size, effort.lines)
-    places = _places(along, max(LEAST, effort.elements // len(some)))
+    elements = min(effort.elements, max(FAST.elements, array.size // 4))  # not much more than the pass takes
+    places = _places(along, max(LEAST, elements // len(some)))
     long = _lines(array, k, some, places, null, threads)
     matrix = np.eye(len(long), dtype=np.float32)
     worst, beside = [_farthest(some, *largest_cosines(long, threads, matrix), len(places))], long
     if len(some) < axis.size:
-        few = min(FEW, max(RUN, effort.copies // axis.size))
+        few = min(FEW, max(SHORT, effort.copies // axis.size))
         beside = _lines(array, k, every, _places(along, few), null, threads)
         worst.append(_copies(beside))
         many = _evenly(axis.size, min(effort.many, max(MANY, math.isqrt(array.size) // 2)))
         if len(many) > len(some):
-            worst += _in_two_stages(array, k, many, beside[many], few, null, threads)
+            lines = beside[many] if few == FEW else _lines(array, k, many, _places(along, FEW), null, threads)
+            worst += _in_two_stages(array, k, many, lines, null, threads)
     pvalue, r, first, second = min(worst)
     what = "are equal up to sign and scale" if abs(r) > 1 - 1e-5 else f"have a correlation of {r:.3g}"
     detail = f"{axis.words(first, first)} and {second} {what}"
@@ -102,11 +105,12 @@ def _places(along: int, elements: int, between: bool = False) -> Lines:
     """Return which elements of a line are looked at: all, or runs of them, or those that lie between such runs."""
     if elements >= along:
         return np.arange(0 if between else along)
-    starts = np.linspace(0, along - RUN, max(2, elements // RUN)).astype(np.int64)
+    run = min(RUN, elements)
+    starts = np.linspace(0, along - run, max(1, elements // run)).astype(np.int64)
     if between:
-        room = min(int(np.diff(starts).min()) // RUN, MOST_BETWEEN // RUN // len(starts) + 1)
-        starts = (starts[:-1, None] + RUN * np.arange(1, room)).ravel()
-    return (starts[:, None] + np.arange(RUN)).ravel()
+        room = min(int(np.diff(starts).min()) // run, MOST_BETWEEN // run // len(starts) + 1)
+        starts = (starts[:-1, None] + run * np.arange(1, room)).ravel()
+    return (starts[:, None] + np.arange(run)).ravel()
 
 
 def _lines(array: Pieces, k: int, lines: Lines, places: Lines, null: Null, threads: int) -> Matrix:
@@ -170,16 +174,14 @@ def _farthest(numbers: Lines, most: Matrix, at: Lines, elements: int) -> Pair:
     return _pair(float(most[worst]), first, second, elements, math.comb(len(numbers), 2))
 
 
-def _in_two_stages(
-    array: Pieces, k: int, numbers: Lines, lines: Matrix, few: int, null: Null, threads: int
-) -> list[Pair]:
+def _in_two_stages(array: Pieces, k: int, numbers: Lines, lines: Matrix, null: Null, threads: int) -> list[Pair]:
     """Return the farthest pair of all along few elements, and that of the farthest ones along others.
 
     The others are independent of those that chose the pairs: so they need to stand out among the chosen ones alone.
     """
     most, at = largest_cosines(lines, threads)
     found = [_farthest(numbers, most, at, lines.shape[1])]
-    places = _places(array.size // array.shape[k], few, between=True)
+    places = _places(array.size // array.shape[k], FEW, between=True)
     if len(places) >= LEAST:
         chosen = np.argsort(-abs(most))[:CHOSEN]
         first, second = numbers[chosen], numbers[at[chosen]]

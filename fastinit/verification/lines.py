@@ -201,13 +201,19 @@ def _interval(axis: Axis, lines: Floats, found: Floats, cells: Places, sums: Sum
 
 
 def _sharpened(lines: Floats, begin: int, end: int, reach: int) -> tuple[int, int]:
-    """Return the ends of a run, to the line, where those of cells are known."""
+    """Return the ends of a run, to the line, where those of cells are known: each in turn, while the other stays."""
     total = np.concatenate([[0.0], np.cumsum(lines)])
-    begins, ends = (np.arange(max(at - reach, 0), min(at + reach, len(lines)) + 1) for at in (begin, end))
-    length = ends[None, :] - begins[:, None]
-    size = abs(total[ends][None, :] - total[begins][:, None]) / np.sqrt(np.maximum(length, 1)) * (length > 0)
-    row, column = np.unravel_index(int(size.argmax()), size.shape)
-    return (int(begins[row]), int(ends[column])) if size[row, column] else (begin, end)
+
+    def best(at: int, other: int) -> int:
+        places = np.arange(max(at - reach, 0), min(at + reach, len(lines)) + 1)
+        places = places[(places < other) == (at < other)]
+        places = places[places != other]
+        return int(places[(abs(total[places] - total[other]) / np.sqrt(abs(places - other))).argmax()])
+
+    for _ in range(2):
+        begin = best(begin, end)
+        end = best(end, begin)
+    return begin, end
 
 
 def _period(axis: Axis, found: Floats, kind: str) -> Found:

@@ -17,7 +17,7 @@ Scores = NDArray[np.float32]
 
 HEAD = 1 << 12  # elements of a tensor that are compared one by one: the first, and as many all over it
 LEAST = 64
-COLUMNS = 16  # whose fingerprints are kept: those of the largest sums, in any order
+COLUMNS, MOST = 16, 1 << 20  # whose fingerprints are kept, and their elements: those of the largest sums, in any order
 RATE = 1e-12  # of all comparisons of a checkpoint element by element
 
 
@@ -50,7 +50,8 @@ def sample_of(array: Pieces, null: Null, across: Prints, sums: NDArray[np.float6
     scores = scores_of(array.take(places) if places else array.flat(0, 1), null)
     down = Prints(np.empty(0, np.uint64), np.empty(0, np.int64))
     if array.ndim == 2 and array.shape[1] == len(sums) and array.shape[0] > 1:
-        down = _down(array, null, np.sort(np.argsort(-abs(sums), kind="stable")[:COLUMNS]), least)
+        count = max(1, min(COLUMNS, MOST // array.shape[0]))
+        down = _down(array, null, np.sort(np.argsort(-abs(sums), kind="stable")[:count]), least)
     return Sample(scores_of(array.flat(0, min(array.size, HEAD)), null), scores, across, down)
 
 
@@ -61,7 +62,7 @@ def _down(array: Pieces, null: Null, columns: NDArray[np.int64], least: float) -
     (rows, width), structure = array.shape, STRUCTURE.ready()
     numbers, places = [], []
     for column in columns.tolist():
-        line = scores_of(array.take([np.arange(rows), np.full(rows, column)]), null)
+        line = scores_of(array.take([np.arange(rows)[:, None], np.array([[column]])]).ravel(), null)
         found, at = np.empty(rows, np.uint64), np.empty(rows, np.int64)
         sums, sides = np.zeros((1, 1, 2)), np.zeros((1, 2, rows), np.float32)
         kept = structure(line, 0, rows, 0, rows, rows, sums, sides, 0, np.zeros(5), least, found, at)
