@@ -245,6 +245,10 @@ def test_what_is_wrong_is_said() -> None:
         (copied, "rows 512-1023 repeat rows 0-511"),
         (scaled, "rows 256-511: std 0.69"),
         (falling, "the std falls along the rows: first third std 1.03"),
+        (DEFECTS["mean follows the magnitude before"].plant(x, 0.1), "with the magnitudes 1 before them"),
+        (DEFECTS["mean follows the magnitude before"].plant(x[::-1, ::-1], 0.1)[::-1, ::-1], "1 after them"),
+        (DEFECTS["each row and its mirror image"].plant(x, 0.2), "with their mirror images about 511.5"),
+        (DEFECTS["a square block copied, transposed"].plant(x, 256), "are among those of row"),
     ):
         assert words in str(verify(y, NORMAL))
     assert "repeat" not in str(verify(x, NORMAL)).replace("repeats", "")

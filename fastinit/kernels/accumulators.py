@@ -23,7 +23,7 @@ from fastinit.kernels.processor import TARGET
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2**64 over the golden ratio
 _FOLD = np.uint64(29)
 PANEL = 2 * TARGET.vector_bits // 32  # lines whose products with others are formed side by side
-RUN = 256  # elements of theirs that stay in the cache meanwhile
+DEPTH = 256  # elements of theirs that stay in the cache meanwhile
 
 _plain = register_jitable
 _sum = register_jitable(fastmath={"reassoc", "nsz", "contract"})  # lanes for partial sums
@@ -273,7 +273,7 @@ def structure(scores, first, last, place, width, chunk, rows, columns, far, prod
     return kept
 
 
-_panel, _four = stack_array(types.float32, RUN * PANEL), stack_array(types.float32, 4 * PANEL)
+_panel, _four = stack_array(types.float32, DEPTH * PANEL), stack_array(types.float32, 4 * PANEL)
 _found = stack_array(types.float32, (LINES + 3) * PANEL)
 
 
@@ -307,8 +307,8 @@ def cosines(lines, first, last, matrix, most, at):
         low = max(first, begin + 1)
         for j in range(found.size):
             found[j] = 0
-        for start in range(0, lines.shape[1], RUN):
-            stop = min(start + RUN, lines.shape[1])
+        for start in range(0, lines.shape[1], DEPTH):
+            stop = min(start + DEPTH, lines.shape[1])
             for j in range(PANEL):
                 line = lines[min(begin + j, end), start:stop]
                 for k in range(line.size):

@@ -34,7 +34,7 @@ CHOSEN = 64  # pairs of them that are compared along others
 MOST_BETWEEN = 1 << 12  # of these, about
 PART = 1 << 16  # elements that a thread gathers at once; with fewer, two threads would wait for each other
 STEPS = 64  # of Lanczos' method: twice as many change s by less than 1e-3
-MOST_STEPS = 1 << 12  # that are tried
+TRIED = 1 << 12  # distances of lines that are tried, for one that divides their number
 PLOTTED = 128  # lines of the picture
 
 
@@ -62,7 +62,7 @@ def test_dependence(array: Pieces, null: Null, full: bool, threads: int, evidenc
         return lambda evidence: _test_axis(array, k, axis, null, effort, threads, evidence)
 
     chosen = [*axes[:1], *axes[-1:], *axes[1:-1]][: min(MOST_AXES, len(axes))]
-    found = evidence.of([of_axis(k, axis) for k, axis in chosen], threads)
+    found = evidence.gather([of_axis(k, axis) for k, axis in chosen], threads)
     if array.ndim == 2:
         _test_diagonals(array, null, threads, evidence)
     return next((matrix for matrix in found if len(matrix)), np.zeros((0, 0)))
@@ -161,7 +161,7 @@ def _spread(size: int, most: int) -> Lines:
     if size <= most:
         return np.arange(size)
     least = -(-4 * size // most)
-    step = next((step for step in range(least, min(2 * least, least + MOST_STEPS)) if size % step == 0), least)
+    step = next((step for step in range(least, min(2 * least, least + TRIED)) if size % step == 0), least)
     beside = np.arange(most // 2) + (size - most // 2) // 2
     far = np.arange(0, size, step)
     return np.unique(np.concatenate([far, beside, size - 1 - far]))
@@ -220,7 +220,8 @@ def _test_neighbours(lines: Matrix, axis: Axis, evidence: Evidence) -> None:
 def _test_distances(cosines: Matrix, lines: Lines, elements: int, axis: Axis, evidence: Evidence) -> None:
     """Test the mean cosines of all pairs at each distance, and of all that mirror each other at each place.
 
-    A cosine has the variance 1 / n, and lighter tails than a normal number: so has the sum of some.
+    A cosine has the variance 1 / n, and lighter tails than a normal number. Those of the pairs at one distance are
+    independent, since the pairs make no circle; so their sum's tails are lighter, too.
     """
     first, second = np.triu_indices(len(lines), 1)
     r, candidates = cosines[first, second], []

@@ -28,7 +28,7 @@ class Evidence:
         """Note a test that cannot be made."""
         self.skipped.append((name, reason))
 
-    def of(self, tests: Sequence[Callable[[Evidence], T]], threads: int) -> list[T]:
+    def gather(self, tests: Sequence[Callable[[Evidence], T]], threads: int) -> list[T]:
         """Make tests on several threads; note them in their order, and return what they return."""
         notes = [Evidence() for _ in tests]
         found: list[T] = [None] * len(tests)  # type: ignore[list-item]
