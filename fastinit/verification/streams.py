@@ -17,7 +17,8 @@ Scores = NDArray[np.float32]
 
 HEAD = 1 << 12  # elements of a tensor that are compared one by one: the first, and as many all over it
 LEAST = 64
-COLUMNS, MOST = 16, 1 << 20  # whose fingerprints are kept, and their elements: those of the largest sums, in any order
+COLUMNS, PART = 16, 128  # whose fingerprints are kept, or this part of all: those of the largest sums, in any order
+MOST = 1 << 22  # elements of theirs
 RATE = 1e-12  # of all comparisons of a checkpoint element by element
 
 
@@ -50,7 +51,7 @@ def sample_of(array: Pieces, null: Null, across: Prints, sums: NDArray[np.float6
     scores = scores_of(array.take(places) if places else array.flat(0, 1), null)
     down = Prints(np.empty(0, np.uint64), np.empty(0, np.int64))
     if array.ndim == 2 and array.shape[1] == len(sums) and array.shape[0] > 1:
-        count = max(1, min(COLUMNS, MOST // array.shape[0]))
+        count = max(1, min(max(COLUMNS, len(sums) // PART), MOST // array.shape[0]))
         down = _down(array, null, np.sort(np.argsort(-abs(sums), kind="stable")[:count]), least)
     return Sample(scores_of(array.flat(0, min(array.size, HEAD)), null), scores, across, down)
 
