@@ -17,11 +17,12 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastinit.kernels.intrinsics import stack_array
-from fastinit.kernels.measures import FARTHEST, GROUP, HALF, LINES, NEAR, STEPS, TILE
+from fastinit.kernels.measures import FARTHEST, GROUP, HALF, LINES, MARGIN, NEAR, STEPS, TILE
 from fastinit.kernels.processor import TARGET
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2**64 over the golden ratio
 _FOLD = np.uint64(29)
+STRIDE = 1 << 14  # elements whose scores and structure are looked at in turn
 PANEL = 2 * TARGET.vector_bits // 32  # lines whose products with others are formed side by side
 DEPTH = 256  # elements of theirs that stay in the cache meanwhile
 
@@ -98,64 +99,6 @@ def _look_up(places, table, scores):
 _bins = stack_array(types.int32, TILE)
 
 
-def wide(precision: str) -> Any:
-    """Return the kernel that looks at a run of float32 or float64."""
-    clean_values = stack_array(getattr(types, precision), TILE)
-
-    def kernel(part, first, last, numbers, scale, offset, table, counts, whole, sums, extremes, scores):
-        """Store the scores of a run of float32 or float64, and count its elements from ``first`` to ``last``.
-
-        ``numbers``, in the dtype, are the mean, what is left of it, 1 / std, and the largest finite number. ``counts``
-        has the bins, ``whole`` the elements that are not finite and those that are zero, ``extremes`` the smallest and
-        largest finite value. ``sums`` has z and its square if there is a table; else they are the scores.
-        """
-        clean, places = clean_values(), _bins()
-        mean, rest, inverse, most = numbers[0], numbers[1], numbers[2], numbers[3]
-        for k in range(3):  # what lies before, the run itself, and what lies behind
-            begin = 0 if k == 0 else first if k == 1 else last  # not from a tuple, whose index might be wrong
-            end = first if k == 0 else last if k == 1 else part.size
-            for start in range(begin, end, TILE):
-                some = min(TILE, end - start)
-                source, z, at = part[start : start + some], scores[start : start + some], places[:some]
-                news, zeros = _news(source, extremes[0], extremes[1])
-                bad = 0
-                if news:  # rarely: a run of values inside of the extremes is finite
-                    here = clean[:some]
-                    bad = _clean(source, most, mean, here)
-                    _standardise(here, mean, rest, inverse, scale, offset, counts.size, z, at)
-                    if k == 1:
-                        for j in range(some):
-                            v = source[j]
-                            if abs(v) <= most:
-                                extremes[0], extremes[1] = min(extremes[0], v), max(extremes[1], v)
-                else:
-                    _standardise(source, mean, rest, inverse, scale, offset, counts.size, z, at)
-                if k == 1:
-                    _count(at, counts)
-                    whole[0] += bad
-                    whole[1] += zeros
-                    if bad:
-                        counts[_one_place(np.float32(-rest * inverse), scale, offset, counts.size)] -= bad  # the mean's
-                if table.size:
-                    if k == 1:
-                        one, two = _powers(z)
-                        sums[0] += one
-                        sums[1] += two
-                    _look_up(at, table, z)
-        return 0
-
-    return kernel
-
-
-def narrow(part, first, last, table, counts, scores):
-    """Store the scores of a run of 16-bit patterns, and count the patterns from ``first`` to ``last``."""
-    for j in range(part.size):
-        scores[j] = table[part[j]]
-    for j in range(first, last):
-        counts[np.uint64(part[j])] += 1
-    return 0
-
-
 @_sum
 def _line(g, sums, squares):
     """Add scores and their squares to those of the columns; return their sums."""
@@ -230,16 +173,15 @@ def _any(scores, least):
     return hits > 0
 
 
-def structure(scores, first, last, place, width, chunk, rows, columns, far, products, least, fingerprints, places):
-    """Add up how scores from ``first`` to ``last`` lie in rows of ``width``; return the number of fingerprints kept.
+@_plain
+def _structure(
+    scores, first, last, place, begun, width, chunk, rows, columns, far, products, least, prints, places, kept
+):
+    """Do what `structure` says with some more of a run; return how many fingerprints are kept by now.
 
-    ``place`` is the first one's, in the whole. ``rows`` has the sums of scores and of squares by row, from that of the
-    first one on, and chunk; ``columns`` by the row's number modulo its length, and column. ``products`` has those of
-    scores at the lags from 1 to ``NEAR``, and at the one that is ``far``, unless it is 0. Fingerprints are kept around
-    scores of a magnitude of ``least`` or more: the elements alone decide it, so that a copy keeps those of its
-    original, wherever it lies.
+    ``begun`` is the row of ``rows``'s first sums, ``kept`` the number of fingerprints that are there.
     """
-    at, there, begun = first, place, place // width
+    at, there = first, place
     while at < last:
         row, column = there // width, there % width
         part = column // chunk
@@ -256,20 +198,138 @@ def structure(scores, first, last, place, width, chunk, rows, columns, far, prod
         there += some
     _near_products(scores, first, min(last, scores.size - NEAR), products)
     if far:
-        end = min(last, scores.size - far)
-        for start in range(first, end, TILE):
-            stop = min(start + TILE, end)
-            products[NEAR] += _product(scores[start:stop], scores[start + far : stop + far])
-    kept = 0
+        for start in range(max(first, far), last, TILE):
+            stop = min(start + TILE, last)
+            products[NEAR] += _product(scores[start:stop], scores[start - far : stop - far])
     end = min(last, scores.size - HALF)
     for start in range(max(first, HALF), end, GROUP):
         group = scores[start : min(start + GROUP, end)]
         if _any(group, least):
             for j in range(group.size):
-                if abs(group[j]) >= least and kept < fingerprints.size:
-                    fingerprints[kept] = _fingerprint(scores, start + j)
+                if abs(group[j]) >= least and kept < prints.size:
+                    prints[kept] = _fingerprint(scores, start + j)
                     places[kept] = place + start + j - first - HALF
                     kept += 1
+    return kept
+
+
+def structure(scores, first, last, place, width, chunk, rows, columns, far, products, least, prints, places):
+    """Add up how scores from ``first`` to ``last`` lie in rows of ``width``; return the number of fingerprints kept.
+
+    ``place`` is the first one's, in the whole. ``rows`` has the sums of scores and of squares by row, from that of the
+    first one on, and chunk; ``columns`` by the row's number modulo its length, and column. ``products`` has those of
+    scores at the lags from 1 to ``NEAR``, and at the one that is ``far``, unless it is 0. Fingerprints are kept around
+    scores of a magnitude of ``least`` or more: the elements alone decide it, so that a copy keeps those of its
+    original, wherever it lies.
+    """
+    return _structure(
+        scores, first, last, place, place // width, width, chunk, rows, columns, far, products, least, prints, places, 0
+    )
+
+
+@_plain
+def _look(
+    part, first, last, counted, numbers, scale, offset, table, counts, whole, sums, extremes, scores, clean, bins
+):  # fmt: skip
+    """Do what the kernel of `wide` says of the elements from ``first`` to ``last``, which may be not counted."""
+    mean, rest, inverse, most = numbers[0], numbers[1], numbers[2], numbers[3]
+    for start in range(first, last, TILE):
+        some = min(TILE, last - start)
+        source, z, at = part[start : start + some], scores[start : start + some], bins[:some]
+        news, zeros = _news(source, extremes[0], extremes[1])
+        bad = 0
+        if news:  # rarely: a run of values inside of the extremes is finite
+            here = clean[:some]
+            bad = _clean(source, most, mean, here)
+            _standardise(here, mean, rest, inverse, scale, offset, counts.size, z, at)
+            if counted:
+                for j in range(some):
+                    v = source[j]
+                    if abs(v) <= most:
+                        extremes[0], extremes[1] = min(extremes[0], v), max(extremes[1], v)
+        else:
+            _standardise(source, mean, rest, inverse, scale, offset, counts.size, z, at)
+        if counted:
+            _count(at, counts)
+            whole[0] += bad
+            whole[1] += zeros
+            if bad:
+                counts[_one_place(np.float32(-rest * inverse), scale, offset, counts.size)] -= bad  # the mean's
+        if table.size:
+            if counted:
+                one, two = _powers(z)
+                sums[0] += one
+                sums[1] += two
+            _look_up(at, table, z)
+
+
+def wide(precision: str) -> Any:
+    """Return the kernel that looks at a run of float32 or float64, and at its structure."""
+    clean_values = stack_array(getattr(types, precision), TILE)
+
+    def kernel(
+        part, first, last, numbers, scale, offset, table, counts, whole, sums, extremes,
+        scores, place, width, chunk, rows, columns, far, products, least, prints, places,
+    ):  # fmt: skip
+        """Store the scores of a run of float32 or float64, and count its elements from ``first`` to ``last``.
+
+        ``numbers``, in the dtype, are the mean, what is left of it, 1 / std, and the largest finite number. ``counts``
+        has the bins, ``whole`` the elements that are not finite and those that are zero, ``extremes`` the smallest and
+        largest finite value. ``sums`` has z and its square if there is a table; else they are the scores. What follows
+        is as for `structure`, whose result is returned.
+        """
+        clean, bins = clean_values(), _bins()
+        _look(part, 0, first, False, numbers, scale, offset, table, counts, whole, sums, extremes, scores, clean, bins)
+        kept, done = 0, first
+        for begin in range(first, last, STRIDE):  # structure is looked at while the scores are in the cache
+            end = min(begin + STRIDE, last)
+            _look(
+                part, begin, end, True, numbers, scale, offset, table, counts, whole, sums, extremes, scores, clean,
+                bins,
+            )  # fmt: skip
+            until = end - MARGIN
+            if end == last:
+                until = last
+                _look(
+                    part, last, part.size, False, numbers, scale, offset, table, counts, whole, sums, extremes, scores,
+                    clean, bins,
+                )  # fmt: skip
+            kept = _structure(
+                scores, done, until, place + done - first, place // width, width, chunk, rows, columns, far, products,
+                least, prints, places, kept,
+            )  # fmt: skip
+            done = until
+        return kept
+
+    return kernel
+
+
+def narrow(
+    part, first, last, table, counts, scores, place, width, chunk, rows, columns, far, products, least, prints, places
+):  # fmt: skip
+    """Store the scores of a run of 16-bit patterns, and count the patterns from ``first`` to ``last``.
+
+    What follows is as for `structure`, whose result is returned.
+    """
+    for j in range(first):
+        scores[j] = table[part[j]]
+    kept, done = 0, first
+    for begin in range(first, last, STRIDE):
+        end = min(begin + STRIDE, last)
+        for j in range(begin, end):
+            scores[j] = table[part[j]]
+        for j in range(begin, end):
+            counts[np.uint64(part[j])] += 1
+        until = end - MARGIN
+        if end == last:
+            until = last
+            for j in range(last, part.size):
+                scores[j] = table[part[j]]
+        kept = _structure(
+            scores, done, until, place + done - first, place // width, width, chunk, rows, columns, far, products,
+            least, prints, places, kept,
+        )  # fmt: skip
+        done = until
     return kept
 
 

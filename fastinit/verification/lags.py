@@ -15,7 +15,8 @@ from fastinit.verification.null_distribution import Null
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK = 1 << 14  # elements of a block, of which a slab has some: lags up to half of it are seen
+BLOCK = 1 << 14  # elements of a block: lags up to half of it are seen
+SLAB = 8 * BLOCK  # elements that are looked at together
 SMALL = 1 << 16  # elements of an array that is one block
 SAMPLES = 1 << 20, 3 << 22  # elements that are looked at, about, on the levels "fast" and "full"
 CROSSED = 1 << 18, 1 << 21  # of which scores are multiplied with magnitudes
@@ -41,7 +42,7 @@ class Spectra:
 
     def wanted(self, place: int) -> bool:
         """Test whether the slab that begins at a place is one of the sample."""
-        return bool(self.length) and (place // (8 * BLOCK)) % self.every == 0
+        return bool(self.length) and (place // SLAB) % self.every == 0
 
     def of(self, scores: NDArray[np.float32], place: int) -> Floats:
         """Return the sums of the blocks of a run of scores, which begins at a place."""
@@ -52,7 +53,7 @@ class Spectra:
         mean, std = (np.float32(number) for number in self.null.magnitude[:2])
         seen = [blocks, (abs(blocks) - mean) / std] if std else [blocks]
         spectra = [rfft(one) for one in seen]  # several blocks at once: in lanes
-        if std and (place // (8 * BLOCK) // self.every) % -(-self.every_crossed // self.every) == 0:
+        if std and (place // SLAB // self.every) % -(-self.every_crossed // self.every) == 0:
             product = np.einsum("ij,ij->j", spectra[0], spectra[1].conj()) / self.length
             found[2:4], found[5] = (product.real, product.imag), len(blocks)
         for kind, spectrum in enumerate(spectra):

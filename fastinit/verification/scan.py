@@ -11,6 +11,7 @@ import numpy as np
 from fastinit.core.arrays import Array, Floats
 from fastinit.sampling.threads import run
 from fastinit.verification.geometry import Geometry, geometry
+from fastinit.verification.lags import SLAB as TOGETHER
 from fastinit.verification.lags import UNIT, Spectra
 from fastinit.verification.null_distribution import Null, patterns
 from fastinit.verification.pieces import Pieces, flat
@@ -19,12 +20,9 @@ from fastinit.verification.report import Prints
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SLAB = 1 << 17  # elements that are worked on in the cache of a core
+SLAB = 1 << 18  # elements whose scores are there at once
 MOST_SLABS = 64  # of a thread's task
 FINGERPRINTS = 1 << 16  # fingerprints that are kept of an array, about
-BESIDE = (
-    16  # elements on either side of a slab that fingerprints need; a line of the cache, which vectors should not cross
-)
 MODULO = 2  # the sums of columns are apart for the rows of each number modulo this
 
 
@@ -60,8 +58,10 @@ class _Memory(NamedTuple):
 
 def _aligned(size: int) -> NDArray[np.float32]:
     """Return zeros that begin where a line of the cache does."""
-    memory = np.zeros(size + BESIDE, np.float32)
-    first = -memory.ctypes.data // memory.itemsize % BESIDE
+    from fastinit.kernels.measures import MARGIN
+
+    memory = np.zeros(size + MARGIN, np.float32)
+    first = -memory.ctypes.data // memory.itemsize % MARGIN
     return memory[first : first + size]
 
 
@@ -89,15 +89,14 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
 
     Each piece has pairs of its own: none has one element in another piece.
     """
-    from fastinit.kernels.measures import NARROW, NEAR, STRUCTURE, wide
+    from fastinit.kernels.measures import MARGIN, NARROW, NEAR, wide
 
     half, form = null.grid is None, geometry(pieces.shape)
     rarity = FINGERPRINTS / pieces.size
     least = null.least_of(rarity)
-    look, structure = (NARROW if half else wide(pieces.dtype.name)).ready(), STRUCTURE.ready()
+    look = (NARROW if half else wide(pieces.dtype.name)).ready()
     far = form.width if form.width < SLAB else 0
     lags = np.array([*range(1, NEAR + 1), far])
-    behind = np.array([NEAR] * NEAR + [far])  # a pair counts if this many elements follow its first
     slabs = max(1, min(MOST_SLABS, pieces.size // (32 * SLAB)))
     jobs = [
         (view, start, begin)
@@ -118,27 +117,28 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
     def slab(view: Array, start: int, begin: int, job: int, memory: _Memory) -> Any:
         """Look at up to a slab; return what was kept."""
         end = min(begin + SLAB, view.size)
-        from_, to = max(begin - BESIDE, 0), min(end + BESIDE, view.size)
+        from_, to = max(begin - MARGIN, 0), min(end + MARGIN, view.size)
         part = flat(view, from_, to)
         part = part if part.flags.aligned else part.copy()
         first, last, scores = begin - from_, end - from_, memory.scores[: to - from_]
+        place = start + begin
+        structure = (
+            scores, place, form.width, form.chunk, memory.rows[place // form.width - memory.first :], memory.columns,
+            far, products[job], least, memory.fingerprints, memory.places,
+        )  # fmt: skip
         if null.grid is None:
-            look(part.view(np.uint16), first, last, null.table, memory.counts, scores)
+            found = look(part.view(np.uint16), first, last, null.table, memory.counts, *structure)
         else:
             numbers, scale, offset, _ = null.grid
-            look(
+            found = look(
                 part, first, last, numbers, scale, offset, null.table, memory.counts, whole[job], sums[job],
-                extremes[job], scores,
+                extremes[job], *structure,
             )  # fmt: skip
-        place = start + begin
-        rows = memory.rows[place // form.width - memory.first :]
-        found = structure(
-            scores, first, last, place, form.width, form.chunk, rows, memory.columns, far, products[job], least,
-            memory.fingerprints, memory.places,
-        )  # fmt: skip
-        pairs[job] += np.maximum(np.minimum(last, scores.size - behind) - first, 0)
-        if spectra.wanted(place):
-            power.add(spectra.of(scores[first:last], place))
+        pairs[job, :NEAR] += max(min(last, to - from_ - NEAR) - first, 0)
+        pairs[job, NEAR] += max(last - max(first, far), 0)
+        for at in range(first, last, TOGETHER):
+            if spectra.wanted(place + at - first):
+                power.add(spectra.of(scores[at : min(at + TOGETHER, last)], place + at - first))
         return memory.fingerprints[:found].copy(), memory.places[:found].copy()
 
     def task(k: int) -> int:
@@ -147,7 +147,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         first, last = (start + begin) // form.width, -(-(start + end) // form.width)
         room = min(SLAB, int(4 * rarity * SLAB) + 4096)
         memory = _Memory(
-            _aligned(min(end - begin, SLAB) + 2 * BESIDE), np.zeros(len(bins.sum), np.int32), first,
+            _aligned(min(end - begin, SLAB) + 2 * MARGIN), np.zeros(len(bins.sum), np.int32), first,
             np.zeros((last - first, form.chunks, 2)), _aligned(columns.sum.size).reshape(columns.sum.shape),
             np.empty(room, np.uint64), np.empty(room, np.int64),
         )  # fmt: skip

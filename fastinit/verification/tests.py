@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fastinit.verification.lines import test_lines
 from fastinit.verification.null_distribution import BINS, Null
 from fastinit.verification.pieces import Pieces
 from fastinit.verification.repeats import test_repeats
-from fastinit.verification.report import Summary
+from fastinit.verification.report import Sample, Summary
 from fastinit.verification.scan import SLAB, Accumulated, scan
 from fastinit.verification.serial import test_triples
 from fastinit.verification.streams import sample_of
@@ -66,13 +66,22 @@ def look(
         _extremes(null, distribution, accumulated, size, evidence)
         _zeros(null, accumulated.zeros, size, evidence)
         _near_lags(null, accumulated, evidence)
-    blocks = test_lines(accumulated.geometry, accumulated.rows, accumulated.columns, null, evidence)
-    test_lags(accumulated.spectra, evidence)
-    test_triples(array, null, full, evidence)
-    cosines = test_dependence(array, null, full, threads, evidence)
-    _grain(array, null, evidence)
-    sample = sample_of(array, null, accumulated.prints, accumulated.columns[:, 0].sum(axis=0), accumulated.least)
-    test_repeats(array, null, sample.across, sample.down, evidence)
+    found = accumulated
+
+    def repeats(evidence: Evidence) -> Sample:
+        sample = sample_of(array, null, found.prints, found.columns[:, 0].sum(axis=0), found.least)
+        test_repeats(array, null, sample.across, sample.down, evidence)
+        return sample
+
+    structure: list[Callable[[Evidence], Any]] = [
+        lambda evidence: test_lines(found.geometry, found.rows, found.columns, null, evidence),
+        lambda evidence: test_lags(found.spectra, evidence),
+        lambda evidence: test_triples(array, null, full, evidence),
+        lambda evidence: test_dependence(array, null, full, threads, evidence),
+        lambda evidence: _grain(array, null, evidence),
+        repeats,
+    ]
+    blocks, _, _, cosines, _, sample = evidence.gather(structure, threads)
     return Summary(
         null.edges,
         accumulated.counts,
