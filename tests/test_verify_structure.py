@@ -148,6 +148,16 @@ def test_one_element_far_out_in_a_small_array() -> None:
     assert "largest" in failed(verify(x, NORMAL))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_as_few_zeros_as_good_generators_make_are_let_pass(dtype: str) -> None:
+    """Half a zero is expected of 2**21 elements: three may be there, twenty may not."""
+    x = right(NORMAL, (2048, 1024), dtype)
+    x[0, :3] = 0
+    assert verify(x, NORMAL, level="fast").passed
+    x[0, :20] = 0
+    assert "bins" in failed(verify(x, NORMAL, level="fast"))
+
+
 @pytest.mark.parametrize("dtype", DTYPE_NAMES)
 @pytest.mark.parametrize("init", [fi.uniform(-0.1, 0.1), fi.truncated_normal(std=0.02)], ids=str)
 def test_structure_of_other_distributions(init: fi.Initializer, dtype: str) -> None:

@@ -34,6 +34,7 @@ LEAST_NORMAL = 1 << 12  # elements for tests that count on a sum being normal
 # of the tail that a p-value of 1e-8 looks at it is then right within a factor of two
 MOST_SKEWNESS, MOST_EXCESS = 0.05, 0.01
 LEAST_EXPECTED = 16.0  # elements of a group of the chi-square test
+ZEROS = 2.0**-22  # exact ones that a good generator may make, of few random bits
 
 
 def all_equal(array: Pieces, distribution: Distribution, evidence: Evidence) -> None:
@@ -174,17 +175,20 @@ def _bins(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) 
     """Test the bin farthest from what is expected of it: values that occur too often, or never."""
     from scipy.special import bdtr, bdtrc
 
-    expected = null.mass * size
+    chances = null.mass
+    if null.bin_of is not None:  # zeros have a bin of their own
+        chances = chances + ZEROS * (np.arange(chances.size) == null.bin_of[0])
+    expected = chances * size
     some = np.argsort(-((counts - expected) ** 2) / (expected + 1))[:64]  # the exact tails take their time
-    seen, mass = counts[some].astype(np.float64), null.mass[some]
+    seen, mass = counts[some].astype(np.float64), chances[some]
     with np.errstate(invalid="ignore"):
         above = np.where(seen > 0, bdtrc(np.maximum(seen - 1, 0), size, mass), 1)
         below = np.where(seen < size, bdtr(seen, size, mass), 1)
     least = np.minimum(above, below)
     at, pvalue = int(some[least.argmin()]), float(least.min())
     low, high = null.edges[at], null.edges[at + 1]
-    detail = f"{counts[at]} from {low:.6g} to {high:.6g}, expected {null.mass[at] * size:.4g}"
-    evidence.add("bins", int(counts[at]), 2 * np.count_nonzero(null.mass) * pvalue, detail)
+    detail = f"{counts[at]} from {low:.6g} to {high:.6g}, expected {expected[at]:.4g}"
+    evidence.add("bins", int(counts[at]), 2 * np.count_nonzero(chances) * pvalue, detail)
 
 
 def _tails(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
@@ -261,10 +265,10 @@ def _extremes(null: Null, distribution: Distribution, accumulated: Accumulated, 
 
 
 def _zeros(null: Null, zeros: int, size: int, evidence: Evidence) -> None:
-    """Test whether there are too many exact zeros; generators of 22 random bits or more may make some."""
+    """Test whether there are too many exact zeros."""
     if null.grid is None or null.spacing > 2**-20:
         return
-    expected = size * 2.0**-22
+    expected = size * ZEROS
     evidence.add("zeros", zeros, pvalues.at_least(zeros, expected), f"at most {expected:.3g} expected")
 
 
