@@ -22,6 +22,7 @@ from fastinit.verification.null_distribution import Null, scores_of
 from fastinit.verification.pieces import Pieces
 
 RUN = 32  # elements that are taken side by side: two lines of the cache
+MOST_LINES = 1 << 20  # of which equal ones are looked for: the first ones, so that memory is enough
 SHORT = 16  # elements that show whether two lines are equal
 MOST_AXES = 4  # whose lines are compared
 LEAST = 64  # elements of a line
@@ -76,7 +77,7 @@ def _test_axis(
     if along < LEAST or null.mass.max() > 0.25:
         evidence.skip(f"pairs of {axis.name}", f"needs {LEAST} elements of each, and values that differ")
         return np.zeros((0, 0))
-    every, some = np.arange(axis.size), _spread(axis.size, effort.lines)
+    some = _spread(axis.size, effort.lines)
     elements = min(effort.elements, max(FAST.elements, array.size // 4))  # not much more than the pass takes
     places = _places(along, max(LEAST, elements // len(some)))
     long = _lines(array, k, some, places, null, threads)
@@ -84,7 +85,7 @@ def _test_axis(
     worst, beside = [_farthest(some, *largest_cosines(long, threads, matrix), len(places))], long
     if len(some) < axis.size:
         few = min(FEW, max(SHORT, effort.copies // axis.size))
-        beside = _lines(array, k, every, _places(along, few), null, threads)
+        beside = _lines(array, k, np.arange(min(axis.size, MOST_LINES)), _places(along, few), null, threads)
         worst.append(_copies(beside))
         many = _evenly(axis.size, min(effort.many, max(MANY, math.isqrt(array.size) // 2)))
         if len(many) > len(some):

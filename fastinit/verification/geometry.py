@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 LEAST, MOST = 64, 1 << 18  # elements of a row
+MOST_ROWS = 1 << 21  # whose sums take memory; of more rows several make one
 CHUNKS = 16  # of a row
 
 
@@ -58,16 +59,22 @@ def geometry(shape: tuple[int, ...]) -> Geometry:
     --------
     >>> [(one.rows, one.width) for one in map(geometry, [(300, 200), (512, 256, 3, 3), (1 << 20, 8), (10**6,)])]
     [(300, 200), (512, 2304), (2048, 4096), (977, 1024)]
+    >>> geometry((1 << 28, 64)).rows
+    1048576
     """
     size = math.prod(shape)
     axes = axes_of(shape)
     widths = {split: math.prod(shape[split:]) for split in range(1, len(shape))}
-    good = [split for split, width in widths.items() if LEAST <= width <= MOST and size > width]
+    good = [
+        split
+        for split, width in widths.items()
+        if LEAST <= width <= MOST and size > width and size // width <= MOST_ROWS
+    ]
     if good:
         split = min(good, key=lambda split: max(widths[split], size // widths[split]))
         return Geometry(size, widths[split], _kept(axes[:split]), _kept(axes[split:]))
     wanted = 1 << min(max(round(math.log2(max(size, 1)) / 2), 6), 14)
-    narrow = [width for width in widths.values() if width < LEAST]
+    narrow = [width for width in widths.values() if width < LEAST or (width <= MOST and size // width > MOST_ROWS)]
     inner = max(narrow, default=1)
     if inner > 1:  # several short rows make one
         split, count = next(split for split, width in widths.items() if width == inner), max(wanted // inner, 1)

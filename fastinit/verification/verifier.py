@@ -58,7 +58,7 @@ def verify(
     - *lag 1* to 4 and one row: the mean product of scores in C order. *lags*, *periods*: all correlations and powers of
       blocks of 2**14 scores, by their Fourier transforms; and those of their magnitudes, and *of elements and
       magnitudes*. *triples*: Pearson's test of 8**3 cells that three consecutive elements fall into.
-    - *pairs* of lines: the largest cosine of all of some, and of equal ones among all; Student's distribution.
+    - *pairs* of lines: the largest cosine of all of some, and of equal ones among 2**20; Student's distribution.
       *dependence*: the sum of their squares, both ways. *spectrum*: the largest eigenvalue of their matrix (Tracy and
       Widom 1996). *neighbours*: the mean cosine of each line and the next. *distances*: of all pairs as far apart, or
       with the same middle. *diagonal*: its mean and std.
