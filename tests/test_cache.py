@@ -502,16 +502,21 @@ def handler(*_):
 
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
-print(fi.array(1, fi.normal(), seed=0, name=0)[0], *found)
+print(fi.array(1, fi.normal(), seed=0, name=0)[0])
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(*found)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
-@pytest.mark.parametrize("after", ["0.01", "0.05", "0.1", "0.3", "1", "1.5"])
+@pytest.mark.parametrize("after", ["0.01", "0.05", "0.1", "0.3", "0.6", "0.9"])
 def test_a_handler_fills_while_a_kernel_is_compiled(after: str, tmp_path: Path) -> None:
+    """Compiling takes more than a second; where it does not, the last ones come too late, and show nothing."""
     done = python(HANDLES, after, timeout=120, NUMBA_CACHE_DIR=str(tmp_path))
-    assert done.out.split() == ["0.99113756", "0.39904645", "0.99113756"], done.errors[-3000:]
+    value, *found = done.out.split()
+    assert value == "0.99113756", done.errors[-3000:]
+    assert found == ["0.39904645", "0.99113756"] or (float(after) > 0.5 and not found), done.errors[-3000:]
 
 
 def test_without_a_compiler_one_sentence_says_so_and_nothing_is_written(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_distribution_is_added_as_the_page_says(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "fastinit", tmp_path / "fastinit", ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    file, transform, factory, check = blocks
+    file, parameters, functions, factory, check = blocks
 
     def edit(name: str, *changes: tuple[str, str]) -> None:
         path = tmp_path / "fastinit" / name
@@ -252,12 +252,18 @@ def test_a_distribution_is_added_as_the_page_says(tmp_path: Path) -> None:
             "\nfrom fastinit.distributions.laplace import Laplace\nfrom fastinit.distributions.normal",
         ),
     )
-    row = '"laplace": Transform(LaplaceTransform, laplace_pair, bounded=False)'
+    name, row = '"laplace": LaplaceTransform', "Transform(LaplaceTransform, laplace_pair, bounded=False)"
+    assert f"`{name}`" in text
     assert f"`{row}`" in text
     edit(
+        "kernels/parameters.py",
+        ("class WordsTransform(", f"{parameters}\n\nclass WordsTransform("),
+        ("PARAMETERS: dict[str, Any] = {", f"PARAMETERS: dict[str, Any] = {{\n    {name},"),
+    )
+    edit(
         "kernels/transforms.py",
-        ("class WordsTransform(", f"{transform}\n\nclass WordsTransform("),
-        ("str, Transform] = {", f"str, Transform] = {{\n    {row},"),
+        ("    PARAMETERS,\n", "    PARAMETERS,\n    LaplaceTransform,\n"),
+        ("_ROWS = (\n", f"{functions}\n\n_ROWS = (\n    {row},\n"),
     )
     made = tmp_path / "fastinit/initializers/elementwise.py"
     made.write_text(f"{made.read_text()}\n\nfrom fastinit.distributions.laplace import Laplace\n\n\n{factory}")

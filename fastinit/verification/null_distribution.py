@@ -72,7 +72,8 @@ def _first_of_bins(grid: Grid, dtype: np.dtype[Any]) -> Array:
     while (low < high).any():
         middle = (low >> 1) + (high >> 1) + (low & high & 1)
         z = standardised(_ordered(middle).view(dtype), grid)
-        there = np.clip(z * grid.scale + grid.offset, 0, grid.bins - 1).astype(np.int64) >= wanted
+        with np.errstate(over="ignore"):
+            there = np.clip(z * grid.scale + grid.offset, 0, grid.bins - 1).astype(np.int64) >= wanted
         high, low = np.where(there, middle, high), np.where(there, low, middle + 1)
     found: Array = _ordered(high).view(dtype)
     return found
