@@ -17,14 +17,11 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastinit.kernels.intrinsics import stack_array
-from fastinit.kernels.measures import FARTHEST, GROUP, HALF, LINES, MARGIN, NEAR, STEPS, TILE
-from fastinit.kernels.processor import TARGET
+from fastinit.kernels.measures import FARTHEST, GROUP, HALF, MARGIN, NEAR, STEPS, TILE
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2**64 over the golden ratio
 _FOLD = np.uint64(29)
 STRIDE = 1 << 14  # elements whose scores and structure are looked at in turn
-PANEL = 2 * TARGET.vector_bits // 32  # lines whose products with others are formed side by side
-DEPTH = 256  # elements of theirs that stay in the cache meanwhile
 
 _plain = register_jitable
 _sum = register_jitable(fastmath={"reassoc", "nsz", "contract"})  # lanes for partial sums
@@ -175,8 +172,8 @@ def _any(scores, least):
 
 @_plain
 def _structure(
-    scores, first, last, place, begun, width, chunk, rows, columns, far, products, least, prints, places, kept
-):
+    scores, first, last, place, kept, begun, width, chunk, rows, columns, far, products, least, prints, places
+):  # fmt: skip
     """Do what `structure` says with some more of a run; return how many fingerprints are kept by now.
 
     ``begun`` is the row of ``rows``'s first sums, ``kept`` the number of fingerprints that are there.
@@ -222,9 +219,8 @@ def structure(scores, first, last, place, width, chunk, rows, columns, far, prod
     scores of a magnitude of ``least`` or more: the elements alone decide it, so that a copy keeps those of its
     original, wherever it lies.
     """
-    return _structure(
-        scores, first, last, place, place // width, width, chunk, rows, columns, far, products, least, prints, places, 0
-    )
+    form = place // width, width, chunk, rows, columns, far, products, least, prints, places
+    return _structure(scores, first, last, place, 0, *form)
 
 
 @_plain
@@ -278,26 +274,18 @@ def wide(precision: str) -> Any:
         largest finite value. ``sums`` has z and its square if there is a table; else they are the scores. What follows
         is as for `structure`, whose result is returned.
         """
-        clean, bins = clean_values(), _bins()
-        _look(part, 0, first, False, numbers, scale, offset, table, counts, whole, sums, extremes, scores, clean, bins)
+        looked = numbers, scale, offset, table, counts, whole, sums, extremes, scores, clean_values(), _bins()
+        form = place // width, width, chunk, rows, columns, far, products, least, prints, places
+        _look(part, 0, first, False, *looked)
         kept, done = 0, first
         for begin in range(first, last, STRIDE):  # structure is looked at while the scores are in the cache
             end = min(begin + STRIDE, last)
-            _look(
-                part, begin, end, True, numbers, scale, offset, table, counts, whole, sums, extremes, scores, clean,
-                bins,
-            )  # fmt: skip
+            _look(part, begin, end, True, *looked)
             until = end - MARGIN
             if end == last:
                 until = last
-                _look(
-                    part, last, part.size, False, numbers, scale, offset, table, counts, whole, sums, extremes, scores,
-                    clean, bins,
-                )  # fmt: skip
-            kept = _structure(
-                scores, done, until, place + done - first, place // width, width, chunk, rows, columns, far, products,
-                least, prints, places, kept,
-            )  # fmt: skip
+                _look(part, last, part.size, False, *looked)
+            kept = _structure(scores, done, until, place + done - first, kept, *form)
             done = until
         return kept
 
@@ -311,6 +299,7 @@ def narrow(
 
     What follows is as for `structure`, whose result is returned.
     """
+    form = place // width, width, chunk, rows, columns, far, products, least, prints, places
     for j in range(first):
         scores[j] = table[part[j]]
     kept, done = 0, first
@@ -325,79 +314,6 @@ def narrow(
             until = last
             for j in range(last, part.size):
                 scores[j] = table[part[j]]
-        kept = _structure(
-            scores, done, until, place + done - first, place // width, width, chunk, rows, columns, far, products,
-            least, prints, places, kept,
-        )  # fmt: skip
+        kept = _structure(scores, done, until, place + done - first, kept, *form)
         done = until
     return kept
-
-
-_panel, _four = stack_array(types.float32, DEPTH * PANEL), stack_array(types.float32, 4 * PANEL)
-_found = stack_array(types.float32, (LINES + 3) * PANEL)
-
-
-@_sum
-def _add_products(total, one, two, three, four, panel):
-    """Add the products of four runs with those of a panel, which has the elements of its lines side by side.
-
-    ``total`` has a row for each of the four. Its sums stay in registers: two vectors a row are enough to hide the time
-    that a multiply-add takes, and fit into the registers of any processor.
-    """
-    a, b, c, d = total[:PANEL], total[PANEL : 2 * PANEL], total[2 * PANEL : 3 * PANEL], total[3 * PANEL : 4 * PANEL]
-    for k in range(one.size):
-        p, q, r, s = one[k], two[k], three[k], four[k]
-        for j in range(PANEL):
-            v = panel[k * PANEL + j]
-            a[j] += p * v
-            b[j] += q * v
-            c[j] += r * v
-            d[j] += s * v
-
-
-def cosines(lines, first, last, matrix, most, at):
-    """Multiply up to ``LINES`` lines, from ``first`` to ``last``, with all before them.
-
-    BLAS would wait for threads of its own. ``most`` and ``at`` have, for each line, the product of the largest
-    magnitude and with which one it is; ``matrix`` has all products, unless it is empty.
-    """
-    panel, total, found = _panel(), _four(), _found()
-    end = last - 1
-    for begin in range(0, end, PANEL):
-        low = max(first, begin + 1)
-        for j in range(found.size):
-            found[j] = 0
-        for start in range(0, lines.shape[1], DEPTH):
-            stop = min(start + DEPTH, lines.shape[1])
-            for j in range(PANEL):
-                line = lines[min(begin + j, end), start:stop]
-                for k in range(line.size):
-                    panel[k * PANEL + j] = line[k]
-            for i in range(low, last, 4):
-                place = (i - first) * PANEL
-                for j in range(4 * PANEL):
-                    total[j] = found[place + j]
-                _add_products(
-                    total,
-                    lines[i, start:stop],
-                    lines[min(i + 1, end), start:stop],
-                    lines[min(i + 2, end), start:stop],
-                    lines[min(i + 3, end), start:stop],
-                    panel,
-                )
-                for j in range(4 * PANEL):
-                    found[place + j] = total[j]
-        for i in range(low, last):
-            place = (i - first) * PANEL
-            here = found[place : place + min(PANEL, i - begin)]
-            hits, least = np.int32(0), abs(most[i])
-            for j in range(here.size):
-                hits += np.int32(abs(here[j]) > least)
-            if matrix.size:
-                for j in range(here.size):
-                    matrix[i, begin + j] = matrix[begin + j, i] = here[j]
-            if hits:
-                for j in range(here.size):
-                    if abs(here[j]) > abs(most[i]):
-                        most[i], at[i] = here[j], begin + j
-    return 0

@@ -46,6 +46,6 @@ STRUCTURE = Kernel("verification of structure", ("float32[:]", *_RUN, *_STRUCTUR
 COSINES = Kernel(
     "products of lines",
     ("float32[:, :]", *_RUN, "float32[:, :]", "float32[:]", "int64[:]"),
-    _MODULE,
+    "fastinit.kernels.cosines",
     "cosines",
 )
