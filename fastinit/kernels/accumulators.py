@@ -174,9 +174,13 @@ def _any(scores, least):
 def _structure(
     scores, first, last, place, kept, begun, width, chunk, rows, columns, far, products, least, prints, places
 ):  # fmt: skip
-    """Do what `structure` says with some more of a run; return how many fingerprints are kept by now.
+    """Add up how scores from ``first`` to ``last`` lie in rows of ``width``; return the number of fingerprints kept.
 
-    ``begun`` is the row of ``rows``'s first sums, ``kept`` the number of fingerprints that are there.
+    ``place`` is the first one's, in the whole; ``kept`` fingerprints are there already. ``rows`` has the sums of scores
+    and of squares by row, from the one that is ``begun`` on, and chunk; ``columns`` by the row's number modulo its
+    length, and column. ``products`` has those of scores at the lags from 1 to ``NEAR``, and at the one that is ``far``,
+    unless it is 0. Fingerprints are kept around scores of a magnitude of ``least`` or more: the elements alone decide
+    it, so that a copy keeps those of its original, wherever it lies.
     """
     at, there = first, place
     while at < last:
@@ -208,19 +212,6 @@ def _structure(
                     places[kept] = place + start + j - first - HALF
                     kept += 1
     return kept
-
-
-def structure(scores, first, last, place, width, chunk, rows, columns, far, products, least, prints, places):
-    """Add up how scores from ``first`` to ``last`` lie in rows of ``width``; return the number of fingerprints kept.
-
-    ``place`` is the first one's, in the whole. ``rows`` has the sums of scores and of squares by row, from that of the
-    first one on, and chunk; ``columns`` by the row's number modulo its length, and column. ``products`` has those of
-    scores at the lags from 1 to ``NEAR``, and at the one that is ``far``, unless it is 0. Fingerprints are kept around
-    scores of a magnitude of ``least`` or more: the elements alone decide it, so that a copy keeps those of its
-    original, wherever it lies.
-    """
-    form = place // width, width, chunk, rows, columns, far, products, least, prints, places
-    return _structure(scores, first, last, place, 0, *form)
 
 
 @_plain
@@ -272,7 +263,7 @@ def wide(precision: str) -> Any:
         ``numbers``, in the dtype, are the mean, what is left of it, 1 / std, and the largest finite number. ``counts``
         has the bins, ``whole`` the elements that are not finite and those that are zero, ``extremes`` the smallest and
         largest finite value. ``sums`` has z and its square if there is a table; else they are the scores. What follows
-        is as for `structure`, whose result is returned.
+        is as for `_structure`, whose result is returned; ``place`` is that of the first element.
         """
         looked = numbers, scale, offset, table, counts, whole, sums, extremes, scores, clean_values(), _bins()
         form = place // width, width, chunk, rows, columns, far, products, least, prints, places
@@ -297,7 +288,7 @@ def narrow(
 ):  # fmt: skip
     """Store the scores of a run of 16-bit patterns, and count the patterns from ``first`` to ``last``.
 
-    What follows is as for `structure`, whose result is returned.
+    What follows is as for `_structure`, whose result is returned; ``place`` is that of the first element.
     """
     form = place // width, width, chunk, rows, columns, far, products, least, prints, places
     for j in range(first):

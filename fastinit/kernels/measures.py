@@ -42,7 +42,6 @@ NARROW = Kernel(
     _MODULE,
     "narrow",
 )
-STRUCTURE = Kernel("verification of structure", ("float32[:]", *_RUN, *_STRUCTURE), _MODULE, "structure")
 COSINES = Kernel(
     "products of lines",
     ("float32[:, :]", *_RUN, "float32[:, :]", "float32[:]", "int64[:]"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -84,17 +85,38 @@ class _Total:
         return np.asarray(self.sum * self.unit, np.float64)
 
 
+def bins_of(null: Null) -> int:
+    """Return the number of bins that a kernel counts: of 16 bits each pattern is one."""
+    return 1 << 16 if null.grid is None else null.mass.size
+
+
+def kernel_of(null: Null, dtype: np.dtype[Any]) -> Callable[..., int]:
+    """Return a function that looks at a run, of the arguments of the kernels of both kinds of dtypes.
+
+    These are those of `fastinit.kernels.accumulators.wide`, but for what the null hypothesis says.
+    """
+    from fastinit.kernels.measures import NARROW, wide
+
+    look = (NARROW if null.grid is None else wide(dtype.name)).ready()
+    if null.grid is None:
+        return lambda part, first, last, counts, whole, sums, extremes, *structure: look(
+            part.view(np.uint16), first, last, null.table, counts, *structure
+        )
+    numbers, scale, offset, _ = null.grid
+    return lambda part, first, last, *found: look(part, first, last, numbers, scale, offset, null.table, *found)
+
+
 def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
     """Count and sum an array in one parallel pass, against the bins of the null hypothesis.
 
     Each piece has pairs of its own: none has one element in another piece.
     """
-    from fastinit.kernels.measures import MARGIN, NARROW, NEAR, wide
+    from fastinit.kernels.measures import MARGIN, NEAR
 
     half, form = null.grid is None, geometry(pieces.shape)
     rarity = FINGERPRINTS / pieces.size
     least = null.least_of(rarity)
-    look = (NARROW if half else wide(pieces.dtype.name)).ready()
+    look = kernel_of(null, pieces.dtype)
     far = form.width if form.width < SLAB else 0
     lags = np.array([*range(1, NEAR + 1), far])
     slabs = max(1, min(MOST_SLABS, pieces.size // (32 * SLAB)))
@@ -104,7 +126,7 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         for begin in range(0, view.size, slabs * SLAB)
     ]
     spectra = Spectra(max(view.size for view in pieces.views), null, full)
-    bins = _Total((1 << 16 if half else null.mass.size,))
+    bins = _Total((bins_of(null),))
     rows = _Total((form.rows, form.chunks, 2), 2.0**-20)
     columns = _Total((min(MODULO, form.rows), 2, form.width), 2.0**-20)
     power = _Total(spectra.shape, UNIT)
@@ -122,18 +144,11 @@ def scan(pieces: Pieces, null: Null, threads: int, full: bool) -> Accumulated:
         part = part if part.flags.aligned else part.copy()
         first, last, scores = begin - from_, end - from_, memory.scores[: to - from_]
         place = start + begin
-        structure = (
-            scores, place, form.width, form.chunk, memory.rows[place // form.width - memory.first :], memory.columns,
-            far, products[job], least, memory.fingerprints, memory.places,
+        found = look(
+            part, first, last, memory.counts, whole[job], sums[job], extremes[job], scores, place, form.width,
+            form.chunk, memory.rows[place // form.width - memory.first :], memory.columns, far, products[job], least,
+            memory.fingerprints, memory.places,
         )  # fmt: skip
-        if null.grid is None:
-            found = look(part.view(np.uint16), first, last, null.table, memory.counts, *structure)
-        else:
-            numbers, scale, offset, _ = null.grid
-            found = look(
-                part, first, last, numbers, scale, offset, null.table, memory.counts, whole[job], sums[job],
-                extremes[job], *structure,
-            )  # fmt: skip
         pairs[job, :NEAR] += max(min(last, to - from_ - NEAR) - first, 0)
         pairs[job, NEAR] += max(last - max(first, far), 0)
         for at in range(first, last, TOGETHER):

@@ -12,6 +12,7 @@ from fastinit.verification.cosines import chance, largest_cosines, normalise
 from fastinit.verification.null_distribution import Null, scores_of
 from fastinit.verification.pieces import Pieces
 from fastinit.verification.report import Prints, Report, Sample
+from fastinit.verification.scan import bins_of, kernel_of
 
 Scores = NDArray[np.float32]
 
@@ -58,15 +59,15 @@ def sample_of(array: Pieces, null: Null, across: Prints, sums: NDArray[np.float6
 
 def _down(array: Pieces, null: Null, columns: NDArray[np.int64], least: float) -> Prints:
     """Return the fingerprints of some columns, from their upper to their lower end."""
-    from fastinit.kernels.measures import STRUCTURE
-
-    (rows, width), structure = array.shape, STRUCTURE.ready()
+    (rows, width), look = array.shape, kernel_of(null, array.dtype)
     numbers, places = [], []
+    sums, sides, scores = np.zeros((1, 1, 2)), np.zeros((1, 2, rows), np.float32), np.empty(rows, np.float32)
+    extremes = np.array([np.inf, -np.inf], np.float64 if null.grid is None else array.dtype)
+    counted = np.zeros(bins_of(null), np.int32), np.zeros(2, np.int64), np.zeros(2), extremes
     for column in columns.tolist():
-        line = scores_of(array.take([np.arange(rows)[:, None], np.array([[column]])]).ravel(), null)
+        line = array.take([np.arange(rows)[:, None], np.array([[column]])]).ravel()
         found, at = np.empty(rows, np.uint64), np.empty(rows, np.int64)
-        sums, sides = np.zeros((1, 1, 2)), np.zeros((1, 2, rows), np.float32)
-        kept = structure(line, 0, rows, 0, rows, rows, sums, sides, 0, np.zeros(5), least, found, at)
+        kept = look(line, 0, rows, *counted, scores, 0, rows, rows, sums, sides, 0, np.zeros(5), least, found, at)
         numbers.append(found[:kept])
         places.append(at[:kept] * width + column)
     return Prints(np.concatenate(numbers), np.concatenate(places))
