@@ -250,6 +250,21 @@ def _look(
             _look_up(at, table, z)
 
 
+@_plain
+def _parts(begin, first, last, size, done):
+    """Return the end of a part of a run, and up to where its structure is looked at while the scores are in the cache.
+
+    Parts begin where the run or what lies beside it does. Of all but the last one, some scores are still to come that
+    fingerprints need.
+    """
+    if begin < first:
+        return first, done
+    end = min(begin + STRIDE, last) if begin < last else size
+    if end == size:
+        return end, last
+    return end, end - MARGIN if end < last else done
+
+
 def wide(precision: str) -> Any:
     """Return the kernel that looks at a run of float32 or float64, and at its structure."""
     clean_values = stack_array(getattr(types, precision), TILE)
@@ -267,17 +282,13 @@ def wide(precision: str) -> Any:
         """
         looked = numbers, scale, offset, table, counts, whole, sums, extremes, scores, clean_values(), _bins()
         form = place // width, width, chunk, rows, columns, far, products, least, prints, places
-        _look(part, 0, first, False, *looked)
-        kept, done = 0, first
-        for begin in range(first, last, STRIDE):  # structure is looked at while the scores are in the cache
-            end = min(begin + STRIDE, last)
-            _look(part, begin, end, True, *looked)
-            until = end - MARGIN
-            if end == last:
-                until = last
-                _look(part, last, part.size, False, *looked)
-            kept = _structure(scores, done, until, place + done - first, kept, *form)
-            done = until
+        kept, begin, done = 0, 0, first
+        while begin < part.size:
+            end, until = _parts(begin, first, last, part.size, done)
+            _look(part, begin, end, first <= begin < last, *looked)
+            if until > done:
+                kept = _structure(scores, done, until, place + done - first, kept, *form)
+            begin, done = end, until
         return kept
 
     return kernel
@@ -291,20 +302,15 @@ def narrow(
     What follows is as for `_structure`, whose result is returned; ``place`` is that of the first element.
     """
     form = place // width, width, chunk, rows, columns, far, products, least, prints, places
-    for j in range(first):
-        scores[j] = table[part[j]]
-    kept, done = 0, first
-    for begin in range(first, last, STRIDE):
-        end = min(begin + STRIDE, last)
+    kept, begin, done = 0, 0, first
+    while begin < part.size:
+        end, until = _parts(begin, first, last, part.size, done)
         for j in range(begin, end):
             scores[j] = table[part[j]]
-        for j in range(begin, end):
-            counts[np.uint64(part[j])] += 1
-        until = end - MARGIN
-        if end == last:
-            until = last
-            for j in range(last, part.size):
-                scores[j] = table[part[j]]
-        kept = _structure(scores, done, until, place + done - first, kept, *form)
-        done = until
+        if first <= begin < last:
+            for j in range(begin, end):
+                counts[np.uint64(part[j])] += 1
+        if until > done:
+            kept = _structure(scores, done, until, place + done - first, kept, *form)
+        begin, done = end, until
     return kept
