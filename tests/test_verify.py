@@ -590,4 +590,4 @@ def test_the_pass_compiles_no_more_than_one_kernel_for_a_dtype() -> None:
     for dtype in DTYPE_NAMES:
         verify(right(fi.normal(), 4096, dtype), fi.normal())
     titles = {label.removeprefix("verification of ") for label in kernels._ready if label.startswith("verification")}
-    assert titles == {"16 bits", "float32", "float64", "structure"}
+    assert titles == {"16 bits", "float32", "float64"}
