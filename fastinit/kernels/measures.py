@@ -12,16 +12,12 @@ LINES = 256  # at most, whose products with all before them one call forms
 GROUP = 256  # elements that are searched at once for the middles of fingerprints
 HALF = 15  # elements of a fingerprint on either side of the one in the middle
 WINDOW = 2 * HALF + 1
-MARGIN = (
-    16  # elements on either side of a run that fingerprints need; a line of the cache, which no vector should cross
-)
+MARGIN = 16  # elements beside a run that fingerprints need; a line of the cache, which no vector should cross
 STEPS = 16.0  # of a fingerprint's digit, to one standard deviation
 FARTHEST = 64.0  # scores are held inside: what lies beyond is seen by the tests of the extremes
 
 _MODULE = "fastinit.kernels.accumulators"
 _RUN = ("int64", "int64")  # first and last
-
-
 _STRUCTURE = (
     *["int64"] * 3, "float64[:, :, :]", "float32[:, :, :]", "int64", "float64[:]", "float32", "uint64[:]", "int64[:]"
 )  # fmt: skip

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = 1 << 14  # elements of a block: lags up to half of it are seen
-SLAB = 8 * BLOCK  # elements that are looked at together
+TOGETHER = 8 * BLOCK  # elements that are transformed at once
 SMALL = 1 << 16  # elements of an array that is one block
 SAMPLES = 1 << 20, 3 << 22  # elements that are looked at, about, on the levels "fast" and "full"
 CROSSED = 1 << 18, 1 << 21  # of which scores are multiplied with magnitudes
@@ -37,12 +37,13 @@ class Spectra:
         self.length = 0 if size < LEAST else size if size <= SMALL else BLOCK
         self.shape = (6, self.length // 2 + 1)  # squares of both, products; the numbers of blocks of either
         self.null = null
-        self.every, self.every_crossed = (-(-size // sample[full]) for sample in (SAMPLES, CROSSED))
+        self.every, crossed = (-(-size // sample[full]) for sample in (SAMPLES, CROSSED))
+        self.every_crossed = -(-crossed // self.every)  # of those that are wanted
         self.power: Floats = np.zeros(self.shape)
 
     def wanted(self, place: int) -> bool:
-        """Test whether the slab that begins at a place is one of the sample."""
-        return bool(self.length) and (place // SLAB) % self.every == 0
+        """Test whether the run that begins at a place is one of the sample."""
+        return bool(self.length) and (place // TOGETHER) % self.every == 0
 
     def of(self, scores: NDArray[np.float32], place: int) -> Floats:
         """Return the sums of the blocks of a run of scores, which begins at a place."""
@@ -53,7 +54,7 @@ class Spectra:
         mean, std = (np.float32(number) for number in self.null.magnitude[:2])
         seen = [blocks, (abs(blocks) - mean) / std] if std else [blocks]
         spectra = [rfft(one) for one in seen]  # several blocks at once: in lanes
-        if std and (place // SLAB // self.every) % -(-self.every_crossed // self.every) == 0:
+        if std and (place // TOGETHER // self.every) % self.every_crossed == 0:
             product = np.einsum("ij,ij->j", spectra[0], spectra[1].conj()) / self.length
             found[2:4], found[5] = (product.real, product.imag), len(blocks)
         for kind, spectrum in enumerate(spectra):

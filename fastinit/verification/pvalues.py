@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fastinit.core.arrays import Floats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MANY = 100_000  # elements from which on the distance of Kolmogorov and Smirnov has its asymptotic distribution
 _FAR = 2.2  # n distance**2 from which on its two sides exclude each other
@@ -28,6 +34,19 @@ def chi_square_below(statistic: float, freedom: int) -> float:
     from scipy.special import chdtr
 
     return float(chdtr(freedom, statistic))
+
+
+def pearson(seen: NDArray[np.int64], expected: Floats) -> tuple[float, float]:
+    """Return Pearson's statistic of counts, and P of one that is as far out, too large or too small.
+
+    Examples
+    --------
+    >>> statistic, pvalue = pearson(np.array([12, 8]), np.array([10.0, 10.0]))
+    >>> statistic, round(pvalue / (2 * chi_square(0.8, 1)), 12)
+    (0.8, 1.0)
+    """
+    statistic, freedom = float(((seen - expected) ** 2 / expected).sum()), len(seen) - 1
+    return statistic, 2 * min(chi_square(statistic, freedom), chi_square_below(statistic, freedom))
 
 
 def at_least(seen: int, expected: float) -> float:

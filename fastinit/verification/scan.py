@@ -12,8 +12,7 @@ import numpy as np
 from fastinit.core.arrays import Array, Floats
 from fastinit.sampling.threads import run
 from fastinit.verification.geometry import Geometry, geometry
-from fastinit.verification.lags import SLAB as TOGETHER
-from fastinit.verification.lags import UNIT, Spectra
+from fastinit.verification.lags import TOGETHER, UNIT, Spectra
 from fastinit.verification.null_distribution import Null, patterns
 from fastinit.verification.pieces import Pieces, flat
 from fastinit.verification.report import Prints

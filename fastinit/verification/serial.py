@@ -60,6 +60,4 @@ def test_triples(array: Pieces, null: Null, full: bool, evidence: Evidence) -> N
         found = digits_of(scores_of(array.flat(start, start + length), null), digits)
         counts += np.bincount((found[::3] * digits + found[1::3]) * digits + found[2::3], minlength=digits**3)
     expected = np.einsum("i,j,k->ijk", chances, chances, chances).ravel() * count
-    statistic, freedom = float(((counts - expected) ** 2 / expected).sum()), digits**3 - 1
-    pvalue = 2 * min(pvalues.chi_square(statistic, freedom), pvalues.chi_square_below(statistic, freedom))
-    evidence.add("triples", statistic, pvalue, f"{count} triples of neighbours, {digits}^3 cells")
+    evidence.add("triples", *pvalues.pearson(counts, expected), f"{count} triples of neighbours, {digits}^3 cells")

@@ -67,16 +67,15 @@ def look(
         _extremes(null, distribution, accumulated, size, evidence)
         _zeros(null, accumulated.zeros, size, evidence)
         _near_lags(null, accumulated, evidence)
-    found = accumulated
 
     def repeats(evidence: Evidence) -> Sample:
-        sample = sample_of(array, null, found.prints, found.columns[:, 0].sum(axis=0), found.least)
+        sample = sample_of(array, null, accumulated.prints, accumulated.columns[:, 0].sum(axis=0), accumulated.least)
         test_repeats(array, null, sample.across, sample.down, evidence)
         return sample
 
     structure: list[Callable[[Evidence], Any]] = [
-        lambda evidence: test_lines(found.geometry, found.rows, found.columns, null, evidence),
-        lambda evidence: test_lags(found.spectra, evidence),
+        lambda evidence: test_lines(accumulated.geometry, accumulated.rows, accumulated.columns, null, evidence),
+        lambda evidence: test_lags(accumulated.spectra, evidence),
         lambda evidence: test_triples(array, null, full, evidence),
         lambda evidence: test_dependence(array, null, full, threads, evidence),
         lambda evidence: _grain(array, null, evidence),
@@ -165,10 +164,9 @@ def _chi_square(null: Null, counts: NDArray[np.int64], size: int, evidence: Evid
         evidence.skip("chi-square", f"needs {round(8 * 4 * LEAST_EXPECTED)} elements, and values that differ")
         return
     expected, seen = np.add.reduceat(null.mass, starts) * size, np.add.reduceat(counts, starts)
-    statistic, freedom = float(((seen - expected) ** 2 / expected).sum()), len(starts) - 1
-    pvalue = 2 * min(pvalues.chi_square(statistic, freedom), pvalues.chi_square_below(statistic, freedom))
-    detail = f"{len(starts)} groups" + (", closer to the distribution than draws are" if statistic < freedom else "")
-    evidence.add("chi-square", statistic, pvalue, detail)
+    statistic, pvalue = pvalues.pearson(seen, expected)
+    close = ", closer to the distribution than draws are" if statistic < len(starts) - 1 else ""
+    evidence.add("chi-square", statistic, pvalue, f"{len(starts)} groups{close}")
 
 
 def _bins(null: Null, counts: NDArray[np.int64], size: int, evidence: Evidence) -> None:
