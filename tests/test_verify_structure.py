@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import fastinit as fi
-from bench.power import DEFECTS
+from bench.defects import DEFECTS
 from fastinit.verification.checkpoints import verify_tensors
 from fastinit.verification.cosines import largest_cosines, normalise
 from fastinit.verification.dependence import FEW, _in_two_stages, _largest_eigenvalue, _lines, _places, _test_spectrum
