@@ -21,14 +21,24 @@ from scipy import stats
 
 import fastinit as fi
 from bench.defects import DEFECTS
+from fastinit.kernels.measures import MARGIN, NEAR
 from fastinit.verification.checkpoints import verify_tensors
 from fastinit.verification.cosines import largest_cosines, normalise
-from fastinit.verification.dependence import FEW, _in_two_stages, _largest_eigenvalue, _lines, _places, _test_spectrum
+from fastinit.verification.dependence import (
+    FEW,
+    _in_two_stages,
+    _largest_eigenvalue,
+    _lines,
+    _places,
+    _spread,
+    _test_spectrum,
+)
 from fastinit.verification.evidence import Evidence
 from fastinit.verification.geometry import Axis, geometry
-from fastinit.verification.lines import Sums, deviates
-from fastinit.verification.null_distribution import Null, null_of
+from fastinit.verification.lines import Sums, _sharpened, deviates
+from fastinit.verification.null_distribution import Null, null_of, scores_of
 from fastinit.verification.pieces import Pieces
+from fastinit.verification.scan import SLAB, scan
 from fastinit.verification.verifier import verify
 from tests.helpers import DTYPE_NAMES
 from tests.test_verify import DISTRIBUTIONS, failed, right
@@ -262,6 +272,48 @@ def test_what_is_wrong_is_said() -> None:
     ):
         assert words in str(verify(y, NORMAL))
     assert "repeat" not in str(verify(x, NORMAL)).replace("repeats", "")
+
+
+@pytest.mark.parametrize("dtype", DTYPE_NAMES)
+def test_the_pass_sums_what_numpy_does(dtype: str) -> None:
+    """Of rows, columns and pairs at lags, by float64 sums; the array is no multiple of any part that is looked at."""
+    x = right(NORMAL, (1801, 300), dtype)
+    null = null_of(NORMAL.distribution(x.shape), x.dtype)
+    assert isinstance(null, Null)
+    found, g = scan(Pieces((x,)), null, 2, True), scores_of(x.ravel(), null).astype(np.float64)
+    place = np.arange(300, x.size)
+    there = place - 300 >= place // SLAB * SLAB - MARGIN  # no pair reaches far into the slab before
+    far = (g[:-300] * g[300:])[there]
+    expected = {k: (x.size - NEAR, (g[:-NEAR] * g[k:][: x.size - NEAR]).sum()) for k in range(1, NEAR + 1)}
+    expected[300] = (len(far), far.sum())
+    assert found.lags.keys() == expected.keys()
+    for lag, (pairs, total) in expected.items():
+        assert found.lags[lag][0] == pairs
+        assert found.lags[lag][1] == pytest.approx(total, abs=0.1)
+    g = g.reshape(x.shape)
+    for k, power in enumerate((g, g * g)):
+        np.testing.assert_allclose(found.rows[..., k].sum(axis=1), power.sum(axis=1), rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found.columns[:, k].sum(axis=0), power.sum(axis=0), rtol=0, atol=1e-2)
+
+
+def test_the_ends_of_a_run_of_lines_are_found() -> None:
+    """A run without noise, whose ends are no ends of cells."""
+    lines = np.zeros(4096)
+    lines[1003:1506] = 3.0
+    assert _sharpened(lines, 992, 1520, 16) == (1003, 1506)
+    assert _sharpened(lines, 1008, 1504, 16) == (1003, 1506)
+
+
+@pytest.mark.parametrize("size", [257, 1000, 2048, 4096, 50257, 1 << 20])
+@pytest.mark.parametrize("most", [128, 256])
+def test_the_lines_that_are_compared_lie_at_all_distances(size: int, most: int) -> None:
+    lines = set(_spread(size, most).tolist())
+    assert {0, size - 1} < lines
+    assert all(size - 1 - line in lines for line in lines if line < size // 4)  # their mirror images
+    assert len(lines) <= most + 3
+    assert all(any(line + distance in lines for line in lines) for distance in range(1, most // 2))
+    if size % 512 == 0:
+        assert sum(line + size // 2 in lines for line in lines) >= most // 8
 
 
 # Null distributions
